@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
+            "dtype": "auto",  # of matrix products in training: bfloat16 where the device is fast at it, else float32
             "corpus": {
                 "path": "",  # a text file or a folder of chapter files; empty for the edition
                 "edition": "zhiyanzhai",

@@ -158,7 +158,7 @@ def check(config: ConfigDict) -> None:
     )
     need(0 <= model.dropout < 1, f"model.dropout={model.dropout} must lie in [0, 1)")
     need(0 <= train.ema_decay < 1, f"train.ema_decay={train.ema_decay} must lie in [0, 1)")
-    need(0 < config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in (0, 1]")
+    need(0.98 <= config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)")
     need(
         train.batch_size % train.accumulate_steps == 0,
         f"train.accumulate_steps={train.accumulate_steps} does not divide train.batch_size={train.batch_size}",

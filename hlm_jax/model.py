@@ -8,6 +8,7 @@ biases, tied output. Parameter paths are the checkpoint's API: every submodule i
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
@@ -45,19 +46,19 @@ class GPTConfig:
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values of every layer, each a tuple of [B, S, H, K]; slot s holds the token at position s."""
+    """Keys and values of every layer, each a tuple of [B, H, S, K]; slot s holds the token at position s."""
 
     keys: tuple
     values: tuple
 
     @property
     def size(self) -> int:
-        return self.keys[0].shape[1]
+        return self.keys[0].shape[2]
 
 
 def init_cache(cfg: GPTConfig, batch_size: int, size: int, dtype=jnp.float32) -> KVCache:
     """An empty cache of `size` slots."""
-    shape = (batch_size, size, cfg.n_head, cfg.head_width)
+    shape = (batch_size, cfg.n_head, size, cfg.head_width)
     # Distinct buffers: donation refuses one buffer given twice.
     return KVCache(
         tuple(jnp.zeros(shape, dtype) for _ in range(cfg.n_layer)),
@@ -65,12 +66,65 @@ def init_cache(cfg: GPTConfig, batch_size: int, size: int, dtype=jnp.float32) ->
     )
 
 
+def einsum(spec: str, a, b, dtype):
+    """jnp.einsum of two operands rounded to `dtype`, products summed in float32, result float32.
+
+    Its derivative is written out: every product of the backward pass then has the same form (operands in `dtype`, a float32
+    sum), which is the one XLA has fast kernels for on every backend; left to autodiff they mix types and transpose.
+    """
+    return _einsum(spec, jnp.dtype(dtype), a, b)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _einsum(spec, dtype, a, b):
+    return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _einsum_forward(spec, dtype, a, b):
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32), (a, b)
+
+
+def _einsum_backward(spec, dtype, operands, grad):
+    a, b = operands
+    left, right, out = spec.replace("->", ",").split(",")
+    grad = grad.astype(dtype)
+
+    def product(x, x_axes, y, y_axes, axes):
+        if axes[0] not in x_axes:  # the operand that holds the result's first axis stands first: no transposed result
+            x, x_axes, y, y_axes = y, y_axes, x, x_axes
+        return jnp.einsum(f"{x_axes},{y_axes}->{axes}", x, y, preferred_element_type=jnp.float32)
+
+    return product(grad, out, b, right, left), product(a, left, grad, out, right)
+
+
+_einsum.defvjp(_einsum_forward, _einsum_backward)
+
+
 def dropout(x, rate: float, key):
-    """Zeroes entries with probability `rate` and scales the rest; the identity where `key` is None."""
+    """Zeroes entries with probability `rate` and scales the rest; the identity where `key` is None.
+
+    The bits are an integer hash of each entry's index under the key: a few integer operations instead of a cipher's
+    rounds, and no dependence on how many devices share the array. The hash is `lowbias32` of Chris Wellons' "Prospecting
+    for Hash Functions" (2018).
+    """
     if key is None or rate == 0.0:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-    return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    index = jnp.zeros(x.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(x.ndim)):
+        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= x.shape[axis]
+    bits = _hash(index ^ seed[0]) ^ seed[1]
+    keep = _hash(bits) >= jnp.uint32(rate * 2**32)
+    return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0).astype(x.dtype)
+
+
+def _hash(bits):
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)
 
 
 def _site(key, number: int):
@@ -82,12 +136,13 @@ class Dense(nn.Module):
 
     features: int
     use_bias: bool
+    dtype: str
     std: float = INIT_STD
 
     @nn.compact
     def __call__(self, x_BTD):
         kernel_DF = self.param("kernel", nn.initializers.normal(self.std), (x_BTD.shape[-1], self.features))
-        y_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, kernel_DF)
+        y_BTF = einsum("BTD,DF->BTF", x_BTD, kernel_DF, self.dtype)
         if self.use_bias:
             y_BTF += self.param("bias", nn.initializers.zeros, (self.features,))
         return y_BTF
@@ -115,13 +170,13 @@ class RMSNorm(nn.Module):
         return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + RMS_NORM_EPS) * scale
 
 
-def rotate(x_BTHK, position_BT, theta: float):
+def rotate(x_BHTK, position_BT, theta: float):
     """Rotary positions (Su et al. 2021), halves rotated against each other as in Qwen3."""
-    half = x_BTHK.shape[-1] // 2
+    half = x_BHTK.shape[-1] // 2
     frequency_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_BT1K = (position_BT[..., None] * frequency_K)[:, :, None, :]
-    a, b = x_BTHK[..., :half], x_BTHK[..., half:]
-    cos, sin = jnp.cos(angle_BT1K), jnp.sin(angle_BT1K)
+    angle_B1TK = (position_BT[..., None] * frequency_K)[:, None, :, :]
+    a, b = x_BHTK[..., :half], x_BHTK[..., half:]
+    cos, sin = jnp.cos(angle_B1TK), jnp.sin(angle_B1TK)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
@@ -129,64 +184,66 @@ class Attention(nn.Module):
     """Causal self-attention; with a cache it also reads and writes keys and values of earlier calls."""
 
     cfg: GPTConfig
+    dtype: str
 
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         cfg = self.cfg
         qwen3 = cfg.form == "qwen3"
         batch, length, _ = x_BTD.shape
-        qkv = Dense(3 * cfg.n_embd, use_bias=not qwen3, name="qkv")(x_BTD)
-        q_BTHK, k_BTHK, v_BTHK = (
-            part.reshape(batch, length, cfg.n_head, cfg.head_width) for part in jnp.split(qkv, 3, axis=-1)
-        )
+        qkv = Dense(3 * cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, name="qkv")(x_BTD)
+        # Heads before positions: the layout in which every product of both passes is one plain batched matrix product.
+        qkv_3BHTK = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width).transpose(2, 0, 3, 1, 4)
+        q_BHTK, k_BHSK, v_BHSK = qkv_3BHTK
         if qwen3:
-            q_BTHK = rotate(RMSNorm(name="q_norm")(q_BTHK), position_BT, cfg.rope_theta)
-            k_BTHK = rotate(RMSNorm(name="k_norm")(k_BTHK), position_BT, cfg.rope_theta)
-        k_BSHK, v_BSHK = k_BTHK, v_BTHK
+            q_BHTK = rotate(RMSNorm(name="q_norm")(q_BHTK), position_BT, cfg.rope_theta)
+            k_BHSK = rotate(RMSNorm(name="k_norm")(k_BHSK), position_BT, cfg.rope_theta)
         if kv is not None:
-            at = (0, start, 0, 0)
-            k_BSHK = jax.lax.dynamic_update_slice(kv[0], k_BTHK.astype(kv[0].dtype), at)
-            v_BSHK = jax.lax.dynamic_update_slice(kv[1], v_BTHK.astype(kv[1].dtype), at)
-        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) * cfg.head_width**-0.5
-        scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS.astype(jnp.float32), _MASKED)
+            at = (0, 0, start, 0)
+            k_BHSK = jax.lax.dynamic_update_slice(kv[0], k_BHSK.astype(kv[0].dtype), at)
+            v_BHSK = jax.lax.dynamic_update_slice(kv[1], v_BHSK.astype(kv[1].dtype), at)
+        scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype) * cfg.head_width**-0.5
+        scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
         weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weight_BHTS, v_BSHK)
-        y_BTD = y_BTHK.reshape(batch, length, cfg.n_embd)
+        y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
+        y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
-        y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, std=out_std, name="out")(y_BTD)
-        return y_BTD, (k_BSHK, v_BSHK)
+        y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")(y_BTD)
+        return y_BTD, (k_BHSK, v_BHSK)
 
 
 class MLP(nn.Module):
     """Tanh GELU (gpt2) or SwiGLU (qwen3; Shazeer 2020)."""
 
     cfg: GPTConfig
+    dtype: str
 
     @nn.compact
     def __call__(self, x_BTD):
         cfg = self.cfg
         qwen3 = cfg.form == "qwen3"
-        up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, name="up")(x_BTD)
+        up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, dtype=self.dtype, name="up")(x_BTD)
         if qwen3:
-            up_BTF *= jax.nn.silu(Dense(cfg.hidden_width, use_bias=False, name="gate")(x_BTD))
+            up_BTF *= jax.nn.silu(Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")(x_BTD))
         else:
             up_BTF = jax.nn.gelu(up_BTF, approximate=True)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
-        return Dense(cfg.n_embd, use_bias=not qwen3, std=out_std, name="down")(up_BTF)
+        return Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="down")(up_BTF)
 
 
 class Block(nn.Module):
     """Pre-norm residual block; dropout on both residual branches."""
 
     cfg: GPTConfig
+    dtype: str
 
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
         h_BTD = norm(name="attention_norm")(x_BTD)
-        h_BTD, kv = Attention(self.cfg, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
+        h_BTD, kv = Attention(self.cfg, self.dtype, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
         x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
-        h_BTD = MLP(self.cfg, name="mlp")(norm(name="mlp_norm")(x_BTD))
+        h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD))
         return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
 
 
@@ -194,6 +251,7 @@ class GPT(nn.Module):
     """Token ids -> logits."""
 
     cfg: GPTConfig
+    dtype: str = "float32"  # of the operands of every matrix product; sums and all else are float32
 
     @nn.compact
     def __call__(self, tokens_BT, *, cache: KVCache | None = None, start=0, pad_B=None, dropout_key=None):
@@ -226,9 +284,9 @@ class GPT(nn.Module):
         keys, values = [], []
         for i in range(cfg.n_layer):
             kv = None if cache is None else (cache.keys[i], cache.values[i])
-            x_BTD, (k, v) = Block(cfg, name=f"block_{i}")(x_BTD, position_BT, mask_BTS, kv, start, _site(dropout_key, i))
+            x_BTD, (k, v) = Block(cfg, self.dtype, name=f"block_{i}")(x_BTD, position_BT, mask_BTS, kv, start, _site(dropout_key, i))
             keys.append(k)
             values.append(v)
         x_BTD = (RMSNorm if cfg.form == "qwen3" else LayerNorm)(name="final_norm")(x_BTD)
-        logits_BTV = jnp.einsum("BTD,VD->BTV", x_BTD, embedding_VD)
+        logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype)
         return logits_BTV, None if cache is None else KVCache(tuple(keys), tuple(values))

@@ -58,8 +58,8 @@ def make_optimizer(
     """An optax optimizer and its schedule.
 
     "adamw" (Loshchilov & Hutter 2019) moves every parameter at `learning_rate`. "muon" (Jordan 2024) moves hidden matrices
-    at `muon_learning_rate` and the rest with AdamW at `learning_rate`; both follow the same schedule. `grad_clip_norm` 0
-    does not clip; decay applies to matrices only.
+    at `muon_learning_rate` and the rest with AdamW (with Nesterov momentum, and without decay) at `learning_rate`; both
+    follow the same schedule. `grad_clip_norm` 0 does not clip; decay applies to matrices only.
 
     Returns:
       (optax.GradientTransformation, step -> AdamW's learning rate).

@@ -1,7 +1,7 @@
 """Autoregressive generation of token ids: logit filters, a jitted prefill and a jitted decoding loop over the KV cache.
 
-Knows nothing of text. The random draw of token i is a function of (seed, i) alone, so that the same seed gives the same
-tokens however the work is cut into dispatches.
+Knows nothing of text. The random draw of token i in row b is a function of (seed, i, b) alone, so that the same seed gives
+the same tokens however the work is cut into dispatches.
 """
 
 import dataclasses
@@ -69,7 +69,9 @@ def _draw(logits_BV, seen_BV, key, strategy: Strategy):
     logits_BV = filter_logits(logits_BV, seen_BV, strategy)
     if strategy.temperature == 0.0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, logits_BV).astype(jnp.int32)
+    # A key for every row: a row's draws do not depend on how many rows stand beside it.
+    key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(logits_BV.shape[0]))
+    return jax.vmap(jax.random.categorical)(key_B, logits_BV).astype(jnp.int32)
 
 
 class Generator:

@@ -69,7 +69,7 @@ def train_tokenizer(texts, *, vocab_size: int, character_coverage: float) -> "To
 
 def _advice(message: str, vocab_size: int, paragraphs: list[str]) -> str:
     distinct = len({char for paragraph in paragraphs for char in paragraph})
-    if fits := re.search(r"<= (\d+)", message):
+    if fits := re.search(r"to a value <= (\d+)", message):
         return f"a vocabulary of {vocab_size} is too large for this text: set --config.model.vocab_size={fits[1]} or less, or use a longer text"
     if "too small" in message or "required_chars" in message or "Vocabulary size is smaller" in message:
         return (
@@ -127,13 +127,14 @@ class Tokenizer:
           TokenizerError: the string holds a lone surrogate, which is not Unicode text.
         """
         try:
-            encoded_sign = [self._id_of_byte[byte] for byte in _ESCAPED.encode()]
-            parts = text.split(_ESCAPED)
-            ids = self._sp.encode(parts[0])
-            for part in parts[1:]:
-                ids += encoded_sign + self._sp.encode(part)
+            text.encode()
         except UnicodeEncodeError as error:
             raise TokenizerError(f"character {error.start} of the text is half of a surrogate pair, not Unicode text") from None
+        encoded_sign = [self._id_of_byte[byte] for byte in _ESCAPED.encode()]
+        first, *parts = text.split(_ESCAPED)
+        ids = self._sp.encode(first)
+        for part in parts:
+            ids += encoded_sign + self._sp.encode(part)
         return ids
 
     def decode(self, ids) -> str:

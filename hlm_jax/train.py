@@ -118,7 +118,10 @@ class Trainer:
         if batch % (devices * parts):
             by = f"{devices} devices" + (f" x {parts} accumulation steps" if parts > 1 else "")
             raise UserError(f"train.batch_size={batch} is not divisible by {by}: set --config.train.batch_size to a multiple of {devices * parts}")
+        # Training multiplies in the device's fast type; evaluation and samples in float32, as every later reader does.
+        dtype, reason = train_step.resolve_dtype(config.dtype)
         self.model = GPT(GPTConfig(**config.model))
+        trained = GPT(self.model.cfg, dtype)
         optimizer, self.learning_rate = optim.make_optimizer(**config.optim, total_steps=self.total_steps)
         ema_decay = config.train.ema_decay
         root = jax.random.key(config.seed)
@@ -127,13 +130,13 @@ class Trainer:
             self.model, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh
         )
         self.train_step = train_step.make_train_step(
-            self.model, optimizer, accumulate_steps=parts, ema_decay=ema_decay, mesh=self.mesh
+            trained, optimizer, accumulate_steps=parts, ema_decay=ema_decay, mesh=self.mesh
         )
         self.evaluator = Evaluator(self.model, batch_size=max(1, min(64, 4096 // block)))
         self.say(
             f"model {config.model.form}: {configs.count_parameters(config.model):,} parameters; {len(tokens):,} training tokens; "
             f"{self.total_steps:,} steps of {batch} x {block} = {self.total_steps / self.windows.steps_per_epoch:.1f} epochs; "
-            f"{devices} {jax.devices()[0].device_kind} device{'s' if devices > 1 else ''}"
+            f"{devices} {jax.devices()[0].device_kind} device{'s' if devices > 1 else ''}, {dtype} ({reason})"
         )
         if main_process:
             self.tokenizer.save(workdir / "tokenizer")

@@ -1,6 +1,7 @@
 """The training state and its step, as pure functions of arrays. No I/O, no loop, no config."""
 
 import functools
+from pathlib import Path
 
 import flax.struct
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from hlm_jax.errors import UserError
 from hlm_jax.model import GPT
 
 
@@ -27,6 +29,33 @@ def make_mesh(devices=None) -> jax.sharding.Mesh:
 
     devices = jax.devices() if devices is None else devices
     return jax.sharding.Mesh(np.asarray(devices), ("data",))
+
+
+def resolve_dtype(name: str) -> tuple[str, str]:
+    """The dtype of matrix products for a config's `dtype`, and why. Weights, sums and everything else stay float32.
+
+    "auto": bfloat16 on a GPU of compute capability >= 8.0 and on a CPU with bfloat16 products, else float32.
+    """
+    if name != "auto":
+        if name not in ("float32", "bfloat16"):
+            raise UserError(f"dtype={name!r}: use auto, float32 or bfloat16")
+        return name, "set in the config"
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        flags = _cpu_flags()
+        found = sorted(flags & {"avx512_bf16", "amx_bf16"})
+        return ("bfloat16", f"CPU with {found[0]}") if found else ("float32", "CPU without bfloat16 products")
+    capability = float(getattr(device, "compute_capability", 0) or 0)
+    return ("bfloat16" if capability >= 8.0 else "float32"), f"{device.device_kind}, compute capability {capability}"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.split())
 
 
 def init_state(model: GPT, optimizer, key, *, ema_decay: float, mesh) -> TrainState:

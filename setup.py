@@ -1,0 +1,31 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="hlm-jax",
+    version="0.1.0",
+    description="Pretrain, measure and read a GPT of one book, 《红楼梦》 (Dream of the Red Chamber), in JAX",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["hlm_jax", "hlm_jax.*"]),
+    package_data={"hlm_jax": ["repairs.tsv"]},
+    install_requires=[
+        "jax>=0.10,<0.13",
+        "flax>=0.12,<0.14",
+        "optax>=0.2.8,<0.4",
+        "orbax-checkpoint>=0.12,<0.13",
+        "sentencepiece>=0.2.1,<0.4",
+        "numpy>=2.0,<3",
+        "ml_collections>=1.1,<2",
+        "charset-normalizer>=3.4,<4",
+        "opencc>=1.1.9,<2",
+        "matplotlib>=3.9,<4",
+        "tensorboardX>=2.6.2,<3",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]>=0.10,<0.13"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "tokenizers>=0.21", "ruff>=0.11"],
+        "export": ["tokenizers>=0.21"],
+        "bench": ["torch>=2.6", "transformers>=4.51"],
+    },
+)

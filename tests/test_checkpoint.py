@@ -1,0 +1,163 @@
+import json
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hlm_jax import checkpoint
+from hlm_jax.checkpoint import Checkpointer, CheckpointError
+from hlm_jax.model import GPT, GPTConfig
+from hlm_jax.train_step import init_state, make_mesh
+
+CFG = GPTConfig("gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(0), ema_decay=0.9, mesh=make_mesh())
+
+
+def at(state, step):
+    """The state at another step, its weights marked by it."""
+    return state.replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params))
+
+
+def meta(tokenizer, **metrics):
+    return checkpoint.make_meta(config={"model": {"n_layer": 1}}, tokenizer=tokenizer, corpus_report={"name": "book"}, metrics=metrics)
+
+
+def saved(folder, state, tokenizer, scores, keep_latest=2):
+    keeper = Checkpointer(folder, keep_latest=keep_latest)
+    for step, score in scores.items():
+        metrics = {} if score is None else {checkpoint.METRIC: score}
+        keeper.save(at(state, step), meta(tokenizer, **metrics), wait=True)
+    keeper.close()
+    return folder
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def test_latest_and_best_are_kept_also_when_validation_worsens(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {1: 7.0, 2: 6.0, 3: 6.5, 4: 6.6, 5: None, 6: float("nan")})
+    assert checkpoint.steps_in(tmp_path) == [2, 5, 6]
+    assert checkpoint.resolve_step(tmp_path, "best") == 2
+    assert checkpoint.resolve_step(tmp_path, "latest") == 6
+    assert checkpoint.resolve_step(tmp_path, "5") == 5
+
+
+def test_everything_travels_with_the_weights(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    step, weights, found = checkpoint.read(tmp_path, "best")
+    assert step == 3
+    assert isinstance(weights["token_embedding"], np.ndarray)
+    np.testing.assert_array_equal(weights["token_embedding"], state.ema_params["token_embedding"])  # the average is read
+    assert checkpoint.tokenizer_of(found).fingerprint == tokenizer.fingerprint
+    assert found["config"] == {"model": {"n_layer": 1}}
+    assert found["corpus"] == {"name": "book"}
+    assert found["versions"]["python"] == sys.version.split()[0]
+    assert {"jax", "flax", "orbax-checkpoint"} <= set(found["versions"])
+
+
+def test_restored_state_equals_the_saved_one_on_other_shardings(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    one_device = init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(9), ema_decay=0.9, mesh=make_mesh(jax.devices()[:1]))
+    keeper = Checkpointer(tmp_path, keep_latest=2)
+    found, _ = keeper.restore_latest(abstract(one_device))
+    keeper.close()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(at(state, 3)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(found.params["token_embedding"].sharding.device_set) == 1
+
+
+def damage_array(folder):
+    for file in (folder / "params").rglob("*"):
+        if file.is_file() and file.stat().st_size > 300:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 4 :] = b"\xff" * (len(data) - len(data) // 4)
+            file.write_bytes(data)
+
+
+def truncate(folder):
+    for file in (folder / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def half_delete(folder):
+    shutil.rmtree(folder / "params")
+
+
+@pytest.mark.parametrize("harm", [damage_array, truncate, half_delete])
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(tmp_path, state, tokenizer, harm, capsys):
+    saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
+    harm(tmp_path / "checkpoints" / "4")
+    assert checkpoint.read(tmp_path, "latest")[0] == 3
+    assert "4 is damaged" in capsys.readouterr().err
+    keeper = Checkpointer(tmp_path, keep_latest=2)
+    found, _ = keeper.restore_latest(abstract(state))
+    assert int(found.step) == 3
+    assert "falling back" in capsys.readouterr().err
+    keeper.save(at(state, 4), meta(tokenizer), wait=True)  # the step can be written again
+    keeper.close()
+    assert checkpoint.read(tmp_path, "4")[0] == 4
+    with pytest.raises(CheckpointError, match="damaged"):
+        harm(tmp_path / "checkpoints" / "3")
+        checkpoint.read(tmp_path, "3")
+
+
+def test_nothing_to_restore(tmp_path, state):
+    keeper = Checkpointer(tmp_path, keep_latest=1)
+    assert keeper.restore_latest(abstract(state)) is None
+    keeper.close()
+
+
+def test_unfinished_saves_do_not_count(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir()
+    assert checkpoint.steps_in(tmp_path) == [3]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, state, tokenizer, monkeypatch):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    keeper = Checkpointer(tmp_path, keep_latest=2)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(CheckpointError, match="disk full"):
+        keeper.save(at(state, 4), meta(tokenizer))
+    keeper.close()
+    assert checkpoint.read(tmp_path, "latest")[0] == 3
+
+
+def test_requests_that_cannot_be_met(tmp_path, state, tokenizer):
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        checkpoint.read(tmp_path)
+    saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
+    with pytest.raises(CheckpointError, match="no checkpoint at step 9.*there is 3, 4"):
+        checkpoint.read(tmp_path, 9)
+    with pytest.raises(CheckpointError, match="latest, best or a number"):
+        checkpoint.read(tmp_path, "newest")
+
+
+def test_an_altered_tokenizer_is_refused(tokenizer, book):
+    from hlm_jax.tokenizer import train_tokenizer
+
+    other = train_tokenizer([book.read_text(encoding="utf-8")], vocab_size=1700, character_coverage=0.98)
+    wrong = meta(tokenizer) | {"tokenizer_fingerprint": other.fingerprint}
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        checkpoint.tokenizer_of(json.loads(json.dumps(wrong)))
+
+
+def test_a_second_holder_of_the_workdir_is_refused(tmp_path):
+    with checkpoint.locked(tmp_path), pytest.raises(CheckpointError, match="another trainer"), checkpoint.locked(tmp_path):
+        pass
+    with checkpoint.locked(tmp_path):  # free again
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write to the workdir"), checkpoint.locked(tmp_path / "file" / "run"):
+        pass

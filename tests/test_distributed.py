@@ -1,0 +1,58 @@
+"""Two real processes on this machine."""
+
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hlm_jax.metrics import read_metrics
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def start(environment, tiny, workdir, n, overrides=()):
+    port = free_port()
+    words = [*tiny, *(f"--config.{word}" for word in overrides)]
+    command = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(workdir), *words]
+    return [
+        subprocess.Popen(
+            [*command, "--coordinator_address", f"localhost:{port}", "--num_processes", str(n), "--process_id", str(i)],
+            cwd=environment["PYTHONPATH"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(n)
+    ]
+
+
+def test_two_processes_give_the_losses_of_one(environment, tiny, trained, tmp_path):
+    processes = start(environment, tiny, tmp_path, 2)
+    outputs = [p.communicate(timeout=150)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    assert "ratio" in outputs[0]
+    assert "step 3/12" not in outputs[1]  # only process 0 reports
+    one, two = ([r for r in read_metrics(w) if "loss" in r] for w in (trained[0], tmp_path))
+    assert [r["step"] for r in two] == [3, 6, 9, 12]
+    np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-4)
+    one, two = ([r["val_bits_per_char"] for r in read_metrics(w) if "val_bits_per_char" in r] for w in (trained[0], tmp_path))
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+def test_a_wrong_address_is_one_line(command, tiny, tmp_path):
+    done = command(
+        "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", tmp_path, *tiny, "--num_processes", 2, "--process_id", 0
+    )
+    assert done.returncode == 2
+    assert "several processes" in done.stderr.strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    pytest.main([__file__])

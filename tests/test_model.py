@@ -1,0 +1,166 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hlm_jax import config as configs
+from hlm_jax.model import GPT, GPTConfig, dropout, einsum, init_cache
+from hlm_jax.train_step import token_losses
+
+SMALL = GPTConfig("gpt2", vocab_size=97, block_size=24, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+FORMS = ("gpt2", "qwen3")
+
+
+def build(form, key=0, **changes):
+    model = GPT(dataclasses.replace(SMALL, form=form, **changes))
+    return model, jax.jit(model.init)(jax.random.key(key), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def tokens(shape=(2, 20), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, SMALL.vocab_size, shape), jnp.int32)
+
+
+def logits(model, params, ids, **more):
+    return model.apply({"params": params}, ids, **more)[0]
+
+
+def count(params):
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", ["base", "base_heldout", "tiny"])
+def test_exact_parameter_counts_of_the_configs(name):
+    config = configs.load_config(f"configs/{name}.py")
+    model = GPT(GPTConfig(**config.model))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    assert count(shapes) == configs.count_parameters(config.model)
+    if name.startswith("base"):
+        assert count(shapes) == 89_092_608
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_logit_depends_on_no_later_token(form):
+    model, params = build(form)
+    table = params["token_embedding"]
+    ids = tokens((1, 12))
+
+    def picked(table_extra):
+        # A gradient for every position's embedding, not for every token's: add a free vector where tokens are embedded.
+        return logits(model, {**params, "token_embedding": table + table_extra}, ids)[0]
+
+    # Positions hold distinct tokens, so that an embedding row stands for a position; the output side is cut off by
+    # looking at the logit of a token that does not occur.
+    distinct = jnp.arange(12)[None]
+    ids = distinct
+    jacobian = jax.jit(jax.jacrev(lambda extra: picked(extra)[:, 50]))(jnp.zeros_like(table))
+    influence = np.abs(np.asarray(jacobian))[:, :12].sum(-1)  # [position of the logit, position of the token]
+    assert (influence[np.triu_indices(12, 1)] == 0).all()
+    assert (np.diag(influence) > 0).all()
+    assert (influence[-1] > 0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cached_steps_equal_the_full_forward(form):
+    model, params = build(form)
+    ids = tokens((3, 20))
+    full = logits(model, params, ids)
+    cache = init_cache(model.cfg, 3, 24)
+    prefix, cache = model.apply({"params": params}, ids[:, :9], cache=cache)
+    step = jax.jit(lambda cache, token, at: model.apply({"params": params}, token, cache=cache, start=at))
+    parts = [prefix]
+    for at in range(9, 20):
+        out, cache = step(cache, ids[:, at : at + 1], at)
+        parts.append(out)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, atol=2e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_left_padding_changes_nothing(form):
+    model, params = build(form)
+    ids = tokens((1, 10))
+    padded = jnp.concatenate([jnp.full((1, 5), 7, jnp.int32), ids], axis=1)
+    found = logits(model, params, padded, pad_B=jnp.array([5]))[:, 5:]
+    np.testing.assert_allclose(found, logits(model, params, ids), atol=2e-6)
+    assert np.isfinite(np.asarray(logits(model, params, padded, pad_B=jnp.array([5])))).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_loss_begins_near_chance(form):
+    model, params = build(form, vocab_size=5000, n_embd=64, n_head=4)
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, 5000, (8, 25)), jnp.int32)
+    loss = token_losses(logits(model, params, ids[:, :-1]), ids[:, 1:]).mean()
+    assert float(loss) == pytest.approx(math.log(5000), abs=0.1)
+
+
+def test_initial_scales():
+    _, params = build("gpt2", n_embd=128, n_head=4, n_layer=3)
+    block = params["block_1"]
+    assert float(block["attention"]["qkv"]["kernel"].std()) == pytest.approx(0.02, rel=0.05)
+    for kernel in (block["attention"]["out"]["kernel"], block["mlp"]["down"]["kernel"]):
+        assert float(kernel.std()) == pytest.approx(0.02 / math.sqrt(6), rel=0.05)
+    assert not np.asarray(block["attention"]["qkv"]["bias"]).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dropout_acts_in_training_only_and_is_a_function_of_its_key(form):
+    model, params = build(form)
+    ids = tokens()
+    plain = logits(model, params, ids)
+    one, again, other = (logits(model, params, ids, dropout_key=jax.random.key(k)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(np.asarray(one - plain)).max() > 1e-3
+    assert np.abs(np.asarray(one - other)).max() > 1e-3
+    model = GPT(dataclasses.replace(model.cfg, dropout=0.0))
+    np.testing.assert_array_equal(logits(model, params, ids, dropout_key=jax.random.key(1)), plain)
+
+
+def masks(key, shape=(64, 4096)):
+    return np.asarray(dropout(jnp.ones(shape), 0.1, key)) == 0
+
+
+def test_dropout_masks_are_as_random_as_they_should_be():
+    mask = masks(jax.random.key(0))
+    n = mask.size
+    sigma = math.sqrt(0.1 * 0.9 / n)
+    assert abs(mask.mean() - 0.1) < 4 * sigma
+    assert abs(mask.mean(0) - 0.1).max() < 6 * math.sqrt(0.09 / 64)
+    assert abs(mask.mean(1) - 0.1).max() < 5 * math.sqrt(0.09 / 4096)
+
+    def correlation(a, b):
+        return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+    for shift in (1, 2, 64, 127, 4095):  # neighbours in a row, the same column of the next row
+        assert abs(correlation(mask.ravel()[shift:], mask.ravel()[:-shift])) < 5 / math.sqrt(n)
+    for other in (jax.random.key(1), jax.random.fold_in(jax.random.key(0), 1), jax.random.fold_in(jax.random.key(0), 2)):
+        assert abs(correlation(mask, masks(other))) < 5 / math.sqrt(n)
+    kept = np.asarray(dropout(jnp.ones((4, 4)), 0.1, jax.random.key(0)))
+    assert set(np.unique(kept)) <= {0.0, np.float32(1 / 0.9)}
+
+
+def test_dropout_does_not_depend_on_sharding():
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from hlm_jax.train_step import make_mesh
+
+    x = jnp.ones((8, 32))
+    sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec("data")))
+    drop = jax.jit(lambda x: dropout(x, 0.5, jax.random.key(3)))
+    np.testing.assert_array_equal(drop(sharded), drop(x))
+
+
+@pytest.mark.parametrize("spec", ["BTD,DF->BTF", "BTD,VD->BTV", "BHTK,BHSK->BHTS", "BHTS,BHSK->BHTK"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+def test_written_derivatives_equal_autodiff(spec, dtype, tolerance):
+    sizes = dict(zip("BTDFVHKS", (2, 5, 4, 6, 7, 3, 8, 5), strict=True))
+    rng = np.random.default_rng(0)
+    left, right, out = (
+        jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32) for axes in spec.replace("->", ",").split(",")
+    )
+    found = jax.grad(lambda a, b: (einsum(spec, a, b, dtype) * out).sum(), (0, 1))(left, right)
+    expected = jax.grad(lambda a, b: (jnp.einsum(spec, a, b) * out).sum(), (0, 1))(left, right)
+    for f, e in zip(found, expected, strict=True):
+        assert f.dtype == jnp.float32
+        np.testing.assert_allclose(f, e, atol=tolerance * float(jnp.abs(e).max()))

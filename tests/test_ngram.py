@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+
+from hlm_jax.corpus import split_chapters
+from hlm_jax.ngram import KneserNey
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_probabilities_over_all_of_unicode_sum_to_one(order):
+    texts = ["宝玉笑道：好。宝玉道：好。", "黛玉笑道：不好。"]
+    model = KneserNey(texts, order)
+    seen = {char for text in texts for char in text}
+    n_unseen = 0x110000 - 0x800 - len(seen)
+    for context in ("", "宝", "宝玉", "宝玉笑", "玉道：", "龘宝"):
+        total = sum(model.probabilities(context + char)[-1] for char in seen)
+        total += model.probabilities(context + "龘")[-1] * n_unseen
+        assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def brute_force(texts, order, text):
+    """Interpolated Kneser-Ney with the fixed discounts of a tiny text, from dictionaries: slow and plain."""
+    pad = "\0" * (order - 1)
+    grams = [set() for _ in range(order + 2)]
+    counts = {}
+    for t in texts:
+        t = pad + t
+        for i in range(order - 1, len(t)):
+            for n in range(1, order + 1):
+                gram = t[i - n + 1 : i + 1]
+                grams[n].add(gram)
+                if n == order:
+                    counts[gram] = counts.get(gram, 0) + 1
+    for n in range(1, order):
+        for gram in grams[n + 1]:
+            counts[gram[1:]] = counts.get(gram[1:], 0) + 1
+    vocabulary = {c for t in texts for c in t}
+
+    def p(char, context):
+        if len(context) == 0:
+            lower = 1 / (len(vocabulary) + 1)
+        else:
+            lower = p(char, context[1:])
+        same = {g: c for g, c in counts.items() if len(g) == len(context) + 1 and g[:-1] == context and c}
+        if not same:
+            return lower
+        total = sum(same.values())
+        discount = lambda c: {1: 0.5, 2: 1.0}.get(c, 1.5)  # noqa: E731
+        own = same.get(context + char, 0)
+        return (own - (discount(own) if own else 0)) / total + sum(map(discount, same.values())) / total * lower
+
+    text = pad + text
+    return [p(text[i], text[i - order + 1 : i]) for i in range(order - 1, len(text))]
+
+
+def test_equals_a_plain_implementation():
+    texts, order = ["宝玉笑道好宝玉道好宝玉", "黛玉笑道"], 3
+    found = KneserNey(texts, order).probabilities("黛玉道好宝")
+    np.testing.assert_allclose(found, brute_force(texts, order, "黛玉道好宝"), rtol=1e-12)
+
+
+def test_bits_count_every_character():
+    model = KneserNey(["宝玉笑道：好。"], 2)
+    assert model.bits("宝玉龘") == pytest.approx(-np.log2(model.probabilities("宝玉龘")).sum())
+    assert model.bits_per_char(["宝玉", "玉"]) == pytest.approx((model.bits("宝玉") + model.bits("玉")) / 3)
+    assert model.bits("龘") > math.log2(1e6)
+
+
+def test_the_floor_of_the_edition(edition):
+    splits = split_chapters(edition.chapters, held_out=True)
+    model = KneserNey([c.text for c in splits["train"]])
+    assert model.bits_per_char([c.text for c in splits["val"]]) == pytest.approx(6.046, abs=0.001)
+    assert model.bits_per_char([c.text for c in splits["test"]]) == pytest.approx(6.215, abs=0.001)
+    # Order 5 is the floor because longer contexts no longer help.
+    longer = KneserNey([c.text for c in splits["train"]], 6).bits_per_char([c.text for c in splits["val"]])
+    assert longer > 6.046
+
+
+def test_order_must_be_positive():
+    with pytest.raises(ValueError, match="order"):
+        KneserNey(["宝玉"], 0)

@@ -1,0 +1,91 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hlm_jax.errors import UserError
+from hlm_jax.optim import decay_mask, make_optimizer, make_schedule, muon_axes
+
+OPTIONS = {
+    "name": "adamw",
+    "learning_rate": 0.1,
+    "muon_learning_rate": 0.02,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "final_fraction": 0.0,
+    "b1": 0.9,
+    "b2": 0.999,
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "grad_clip_norm": 0.0,
+    "total_steps": 100,
+}
+PARAMS = {"token_embedding": jnp.ones((6, 4)), "block_0": {"qkv": {"kernel": jnp.ones((4, 12)), "bias": jnp.ones(12)}, "norm": {"scale": jnp.ones(4)}}}
+
+
+def schedule(**changes):
+    options = {"schedule": "constant", "peak": 1.0, "warmup_steps": 0, "final_fraction": 0.1, "total_steps": 100} | changes
+    return [float(make_schedule(**options)(step)) for step in range(101)]
+
+
+def test_schedules():
+    assert set(schedule()) == {1.0}
+    warm = schedule(schedule="cosine", warmup_steps=10)
+    assert warm[0] == pytest.approx(0.1)
+    assert warm[10] == pytest.approx(1.0)
+    assert warm[55] == pytest.approx(0.55)
+    assert warm[100] == pytest.approx(0.1)
+    linear = schedule(schedule="linear", final_fraction=0.0)
+    assert linear[50] == pytest.approx(0.5)
+    assert linear[100] == 0.0
+    assert all(np.diff(linear) < 0)
+    with pytest.raises(UserError, match="constant, cosine or linear"):
+        schedule(schedule="step")
+
+
+def updates(grads=PARAMS, **changes):
+    optimizer, _ = make_optimizer(**OPTIONS | changes)
+    return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+
+
+def test_decay_reaches_matrices_only():
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    moved = updates(zero, weight_decay=0.5)
+    np.testing.assert_allclose(moved["token_embedding"], -0.05, rtol=1e-6)
+    np.testing.assert_allclose(moved["block_0"]["qkv"]["kernel"], -0.05, rtol=1e-6)
+    assert not np.asarray(moved["block_0"]["qkv"]["bias"]).any()
+    assert not np.asarray(moved["block_0"]["norm"]["scale"]).any()
+    assert decay_mask(PARAMS)["block_0"]["norm"]["scale"] is False
+
+
+def test_adamw_equals_optax():
+    expected = optax.adamw(0.1, weight_decay=0.0)
+    found = updates()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected.update(PARAMS, expected.init(PARAMS), PARAMS)[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    huge = jax.tree.map(lambda x: 1e6 * x, PARAMS)
+    optimizer, _ = make_optimizer(**OPTIONS | {"grad_clip_norm": 1.0})
+    state = optimizer.update(huge, optimizer.init(PARAMS), PARAMS)[1]
+    moments = [x for x in jax.tree.leaves(state) if x.ndim]
+    first = jnp.sqrt(sum(jnp.square(x).sum() for x in moments[: len(moments) // 2]))
+    assert float(first) == pytest.approx(0.1, rel=1e-4)  # (1 - b1) x a gradient of norm 1
+
+
+def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adamw():
+    assert muon_axes(PARAMS)["token_embedding"] is None
+    assert muon_axes(PARAMS)["block_0"]["qkv"]["kernel"] is not None
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
+    moved = updates(grads, name="muon")
+    singular = np.linalg.svd(np.asarray(moved["block_0"]["qkv"]["kernel"]))[1]
+    assert singular.max() / singular.min() < 2.5  # Newton-Schulz gives singular values of roughly one size
+    rest = optax.nadamw(0.1, weight_decay=0.0)
+    expected = rest.update(grads, rest.init(PARAMS), PARAMS)[0]
+    np.testing.assert_allclose(moved["token_embedding"], expected["token_embedding"], rtol=1e-5)
+    np.testing.assert_allclose(moved["block_0"]["norm"]["scale"], expected["block_0"]["norm"]["scale"], rtol=1e-5)
+    with pytest.raises(UserError, match="adamw or muon"):
+        make_optimizer(**OPTIONS | {"name": "sgd"})

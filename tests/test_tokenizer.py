@@ -1,0 +1,83 @@
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from hlm_jax.tokenizer import SEPARATOR, StreamDecoder, Tokenizer, TokenizerError, to_tokenizers, train_tokenizer
+
+
+def test_round_trip_of_the_whole_book(edition, tokenizer):
+    text = "".join(c.text for c in edition.chapters)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) / len(text) < 0.78
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("▁ 宝玉“”\n<|>0x")), max_size=40))
+def test_round_trip_of_any_unicode_string(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.separator_id not in ids
+    assert tokenizer.char_offsets(ids)[-1:] == ([] if not text else [(tokenizer.char_offsets(ids)[-1][0], len(text))])
+
+
+def test_half_a_surrogate_pair_is_refused(tokenizer):
+    with pytest.raises(TokenizerError, match="character 1 "):
+        tokenizer.encode("宝\ud800")
+
+
+def test_training_is_deterministic_to_the_byte(book):
+    texts = book.read_text(encoding="utf-8").splitlines()
+    one, two = (train_tokenizer(texts, vocab_size=1700, character_coverage=0.98) for _ in range(2))
+    assert one.model_bytes == two.model_bytes
+    assert train_tokenizer(texts, vocab_size=1701, character_coverage=0.98).fingerprint != one.fingerprint
+
+
+def test_options_that_the_text_needs(tokenizer):
+    assert tokenizer.vocab_size == 5000
+    assert tokenizer.piece(tokenizer.separator_id) == SEPARATOR
+    for symbol in ("\n", "“", "”", " "):
+        assert len(tokenizer.encode(symbol)) == 1
+    assert tokenizer.encode("宝玉笑道：“")[-1:] == tokenizer.encode("“")  # quotes never join a piece
+    assert tokenizer.decode(tokenizer.encode("，：！？（）")) == "，：！？（）"
+
+
+def test_vocab_and_merges_give_the_same_ids_in_the_tokenizers_library(edition, tokenizer, tmp_path):
+    pytest.importorskip("tokenizers")
+    tokenizer.save(tmp_path)
+    other = to_tokenizers(tmp_path)
+    text = "".join(c.text for c in edition.chapters)
+    assert other.encode(text, add_special_tokens=False).ids == tokenizer.encode(text)
+    for sample in ("宝 玉 ", "Dream of the Red Chamber", "🐉龘"):
+        ids = other.encode(sample, add_special_tokens=False).ids
+        assert ids == tokenizer.encode(sample)
+        assert other.decode(ids) == sample
+    assert Tokenizer.load(tmp_path / "tokenizer.model").fingerprint == tokenizer.fingerprint
+
+
+def test_offsets_spell_the_text(tokenizer):
+    text = "宝玉笑道：“龘龘▁🐉好。”\n"
+    ids = tokenizer.encode(text)
+    spans = tokenizer.char_offsets(ids)
+    assert "".join(text[a:b] for (a, b), last in zip(spans, [*[s[0] for s in spans[1:]], len(text)], strict=True) if last != a) == text
+
+
+def test_streaming_holds_back_half_characters(tokenizer):
+    text = "黛玉🐉听了龘，"
+    stream = StreamDecoder(tokenizer)
+    parts = [stream.feed([i]) for i in tokenizer.encode(text)]
+    assert "".join(parts) + stream.flush() == text
+    assert not any("�" in part for part in parts)
+    stream.feed(tokenizer.encode("龘")[:1])
+    assert stream.flush() == "�"
+
+
+def test_errors_advise(tmp_path):
+    with pytest.raises(TokenizerError, match=r"--config.model.vocab_size=\d+ or less"):
+        train_tokenizer(["宝玉笑道：好。"] * 3, vocab_size=5000, character_coverage=1.0)
+    with pytest.raises(TokenizerError, match="too small"):
+        train_tokenizer(["宝玉笑道：好。"] * 3, vocab_size=100, character_coverage=1.0)
+    with pytest.raises(TokenizerError, match="not a SentencePiece model"):
+        Tokenizer(b"nonsense")
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        Tokenizer.load(tmp_path / "absent.model")
