@@ -29,7 +29,9 @@ from hlm_jax.train_step import TrainState
 
 METRIC = "val_bits_per_char"
 PACKAGES = ("hlm-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy", "ml_collections")
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax prints dozens of lines a save
+# Orbax logs dozens of lines a save, and a traceback for a failed write beside the exception that it raises here.
+for _logger in ("absl", "asyncio"):
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
 
 class CheckpointError(UserError):
@@ -103,7 +105,7 @@ def read_meta(workdir, step: int) -> dict:
 
 
 def resolve_step(workdir, step: str | int) -> int:
-    """"latest", "best" (by validation bits per character, else the latest) or a number, as a step that exists.
+    """ "latest", "best" (by validation bits per character, else the latest) or a number, as a step that exists.
 
     Raises:
       CheckpointError: there is no such checkpoint.
@@ -167,9 +169,7 @@ class Checkpointer:
             [
                 managers.LatestN(keep_latest),
                 # The legacy max_to_keep + best_fn deletes the newest step when validation worsens.
-                managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1, keep_checkpoints_without_metrics=False
-                ),
+                managers.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True, create=True)
@@ -218,7 +218,9 @@ class Checkpointer:
         for step in sorted(self._manager.all_steps(), reverse=True):
             weights = {"params": abstract.params} | ({} if abstract.ema_params is None else {"ema_params": abstract.ema_params})
             args = ocp.args.Composite(
-                params=ocp.args.StandardRestore(weights), opt_state=ocp.args.StandardRestore(abstract.opt_state), meta=ocp.args.JsonRestore()
+                params=ocp.args.StandardRestore(weights),
+                opt_state=ocp.args.StandardRestore(abstract.opt_state),
+                meta=ocp.args.JsonRestore(),
             )
             try:
                 found = self._manager.restore(step, args=args)

@@ -108,7 +108,7 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """"key: before -> now" for every key that differs, but those of FREE_ON_RESUME."""
+    """ "key: before -> now" for every key that differs, but those of FREE_ON_RESUME."""
     a, b = flatten(before), flatten(now)
     keys = [k for k in {**a, **b} if not k.startswith(FREE_ON_RESUME)]
     missing = "(absent)"

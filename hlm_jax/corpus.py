@@ -6,6 +6,7 @@ split. Knows nothing of tokens.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -204,7 +205,7 @@ def _cut_at_headings(text: str) -> tuple[Chapter, ...]:
     # What stands before the first heading (title page, preface) is not the novel and is left out.
     starts = [m.start() for m in HEADING.finditer(text)] + [len(text)]
     chapters = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         body = text[start:end]
         heading = body.split("\n", 1)[0]
         if body.strip() != heading:  # a table of contents repeats the headings without a text below them
@@ -247,4 +248,6 @@ def _write_report(report: dict, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise CorpusError(f"cannot write {folder}/report.json: {error.strerror}; choose another folder with --config.corpus.cache_dir=DIR") from error
+        raise CorpusError(
+            f"cannot write {folder}/report.json: {error.strerror}; choose another folder with --config.corpus.cache_dir=DIR"
+        ) from error

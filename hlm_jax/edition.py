@@ -61,8 +61,9 @@ def fetch(cache_dir: Path) -> str:
         partial.write_bytes(data)
         partial.replace(cached)  # atomic: an interrupted fetch leaves no half file behind
     except OSError as error:
-        raise EditionError(f"cannot write the corpus cache {cached}: {error.strerror}; "
-                           "choose another folder with --config.corpus.cache_dir=DIR") from error
+        raise EditionError(
+            f"cannot write the corpus cache {cached}: {error.strerror}; choose another folder with --config.corpus.cache_dir=DIR"
+        ) from error
     return data.decode("utf-8").replace("\r\n", "\n")
 
 

@@ -69,11 +69,7 @@ class Evaluator:
           One float32 array of len(sequence) - 1 per sequence.
         """
         block = self.model.cfg.block_size
-        jobs = [
-            (number, window)
-            for number, ids in enumerate(sequences)
-            for window in sliding_windows(len(ids) - 1, block)
-        ]
+        jobs = [(number, window) for number, ids in enumerate(sequences) for window in sliding_windows(len(ids) - 1, block)]
         out = [np.zeros(len(ids) - 1, np.float32) for ids in sequences]
         pending = None
         for first in range(0, len(jobs), self.batch_size):
@@ -100,9 +96,7 @@ class Evaluator:
         """A Score per text; every text begins like a chapter, after a separator."""
         sequences = [[tokenizer.separator_id, *tokenizer.encode(text)] for text in texts]
         nats = self.token_nats(params, sequences)
-        return [
-            Score(float(n.sum(dtype=np.float64)), len(n), len(text)) for n, text in zip(nats, texts, strict=True)
-        ]
+        return [Score(float(n.sum(dtype=np.float64)), len(n), len(text)) for n, text in zip(nats, texts, strict=True)]
 
 
 def total(scores) -> Score:

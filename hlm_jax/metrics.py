@@ -130,7 +130,8 @@ def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
     for ax in axes:
         ax.grid(alpha=0.25)
         ax.set_xlim(left=0)
-        ax.legend(frameon=False)
+        if ax.get_legend_handles_labels()[0]:  # none yet where the first evaluation comes before the first log line
+            ax.legend(frameon=False)
         ax.spines[["top", "right"]].set_visible(False)
     path = Path(workdir) / "loss.png"
     partial = path.with_suffix(".partial.png")

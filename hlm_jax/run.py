@@ -89,10 +89,7 @@ class Run:
         ids = self.tokenizer.encode(text)
         (nats,) = self.evaluator.token_nats(self.device_params, [[self.tokenizer.separator_id, *ids]])
         spans = self.tokenizer.char_offsets(ids)
-        return [
-            Surprisal(text[start:end], start, end, float(n) / math.log(2))
-            for (start, end), n in zip(spans, nats, strict=True)
-        ]
+        return [Surprisal(text[start:end], start, end, float(n) / math.log(2)) for (start, end), n in zip(spans, nats, strict=True)]
 
     def score(self, texts) -> list[Score]:
         """A Score per text, as scripts/evaluate.py reports them."""

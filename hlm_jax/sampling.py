@@ -100,9 +100,7 @@ class Generator:
             token_B = _draw(logits_BV, seen_BV, jax.random.fold_in(key, first + i), self.strategy)
             out_BN = jax.lax.dynamic_update_slice(out_BN, token_B[:, None], (0, i))
             seen_BV = seen_BV.at[jnp.arange(batch), token_B].set(True)
-            logits_BTV, cache = self.model.apply(
-                {"params": params}, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B
-            )
+            logits_BTV, cache = self.model.apply({"params": params}, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B)
             return cache, logits_BTV[:, 0], seen_BV, out_BN
 
         return jax.lax.fori_loop(0, count, body, (cache, logits_BV, seen_BV, out_BN))
@@ -141,9 +139,7 @@ class Generator:
             slot = width
             while made < max_new_tokens and slot < block:
                 count = min(self.dispatch_tokens, max_new_tokens - made, block - slot)
-                cache, logits_BV, seen_BV, out_BN = self._decode(
-                    params, cache, logits_BV, seen_BV, pad_B, key, slot, made, count
-                )
+                cache, logits_BV, seen_BV, out_BN = self._decode(params, cache, logits_BV, seen_BV, pad_B, key, slot, made, count)
                 new = np.asarray(out_BN)[:, :count]
                 for ids, row in zip(history, new.tolist(), strict=True):
                     ids.extend(row)

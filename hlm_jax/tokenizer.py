@@ -70,13 +70,14 @@ def train_tokenizer(texts, *, vocab_size: int, character_coverage: float) -> "To
 def _advice(message: str, vocab_size: int, paragraphs: list[str]) -> str:
     distinct = len({char for paragraph in paragraphs for char in paragraph})
     if fits := re.search(r"to a value <= (\d+)", message):
-        return f"a vocabulary of {vocab_size} is too large for this text: set --config.model.vocab_size={fits[1]} or less, or use a longer text"
+        advice = f"set --config.model.vocab_size={fits[1]} or less, or use a longer text"
+        return f"a vocabulary of {vocab_size} is too large for this text: {advice}"
     if "too small" in message or "required_chars" in message or "Vocabulary size is smaller" in message:
         return (
             f"a vocabulary of {vocab_size} is too small for {distinct} distinct characters and 256 bytes: "
             "raise --config.model.vocab_size or lower --config.tokenizer.character_coverage"
         )
-    return f"SentencePiece could not train on this text ({message.strip().splitlines()[-1][:160]}); is it long enough for vocab_size={vocab_size}?"
+    return f"SentencePiece could not train {vocab_size} pieces on this text ({message.strip().splitlines()[-1][:160]})"
 
 
 class Tokenizer:

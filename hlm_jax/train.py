@@ -117,7 +117,9 @@ class Trainer:
         devices, parts = self.mesh.size, config.train.accumulate_steps
         if batch % (devices * parts):
             by = f"{devices} devices" + (f" x {parts} accumulation steps" if parts > 1 else "")
-            raise UserError(f"train.batch_size={batch} is not divisible by {by}: set --config.train.batch_size to a multiple of {devices * parts}")
+            raise UserError(
+                f"train.batch_size={batch} is not divisible by {by}: set --config.train.batch_size to a multiple of {devices * parts}"
+            )
         # Training multiplies in the device's fast type; evaluation and samples in float32, as every later reader does.
         dtype, reason = train_step.resolve_dtype(config.dtype)
         self.model = GPT(GPTConfig(**config.model))
@@ -126,12 +128,8 @@ class Trainer:
         ema_decay = config.train.ema_decay
         root = jax.random.key(config.seed)
         self.dropout_key = jax.random.fold_in(root, 1)
-        self._init = lambda: train_step.init_state(
-            self.model, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh
-        )
-        self.train_step = train_step.make_train_step(
-            trained, optimizer, accumulate_steps=parts, ema_decay=ema_decay, mesh=self.mesh
-        )
+        self._init = lambda: train_step.init_state(self.model, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh)
+        self.train_step = train_step.make_train_step(trained, optimizer, accumulate_steps=parts, ema_decay=ema_decay, mesh=self.mesh)
         self.evaluator = Evaluator(self.model, batch_size=max(1, min(64, 4096 // block)))
         self.say(
             f"model {config.model.form}: {configs.count_parameters(config.model):,} parameters; {len(tokens):,} training tokens; "
@@ -316,7 +314,9 @@ class Trainer:
             self.metrics["stopped_early"] = True
         if self.main_process:
             self.writer.write(step, **values)
-            self.progress.say(f"step {step}: validation {score.bits_per_char:.4f} bits/char; Kneser-Ney 5-gram {self.floor:.4f} on the same chapters")
+            self.progress.say(
+                f"step {step}: validation {score.bits_per_char:.4f} bits/char; Kneser-Ney 5-gram {self.floor:.4f} on the same chapters"
+            )
             if self.metrics.get("stopped_early"):
                 self.progress.say(f"stopping early: no better validation score in {patience} evaluations")
         self._plot_and_sample(state, step)
@@ -370,7 +370,8 @@ class Trainer:
         else:
             self.say("\nno chapters are held out in this config: its loss says nothing about new text (see configs/base_heldout.py)")
         self.say(f"\n{self._sample(self._reading_params(state))}\n")
-        self.say(f"loss plot    {self.workdir}/loss.png\ncheckpoints  {self.workdir}/checkpoints\nsamples      {self.workdir}/samples\nmetrics      {self.workdir}/metrics.jsonl, {self.workdir}/tensorboard")
+        for what, where in (("loss plot", "loss.png"), ("checkpoints", "checkpoints"), ("samples", "samples"), ("metrics", "metrics.jsonl")):
+            self.say(f"{what:12s} {self.workdir / where}")
 
     def _warn_if_long(self, start: int) -> None:
         import jax

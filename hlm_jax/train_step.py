@@ -106,9 +106,7 @@ def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: 
         total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(accumulate_steps)))
         return jax.tree.map(lambda x: x / accumulate_steps, total)
 
-    @functools.partial(
-        jax.jit, donate_argnums=0, in_shardings=(replicated, batch, replicated), out_shardings=(replicated, replicated)
-    )
+    @functools.partial(jax.jit, donate_argnums=0, in_shardings=(replicated, batch, replicated), out_shardings=(replicated, replicated))
     def train_step(state: TrainState, window_BU, key):
         loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -83,9 +83,7 @@ def command(environment):
 
     def run(*words, cwd=REPO, timeout=150, **more):
         env = environment | more.pop("env", {})
-        done = subprocess.run(
-            [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **more
-        )
+        done = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **more)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 

@@ -24,7 +24,7 @@ def test_epochs_differ_in_offset_and_order():
     starts = [w.rows_at(np.arange(e * n, (e + 1) * n))[:, 0] for e in range(6)]
     assert len({int(s.min()) for s in starts}) > 2
     assert len({tuple(np.argsort(s)) for s in starts}) == 6
-    assert all(0 <= s.min() and s.max() + 10 <= 1002 for s in starts)
+    assert all(s.min() >= 0 and s.max() + 10 <= 1002 for s in starts)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():

@@ -156,9 +156,7 @@ def test_dropout_does_not_depend_on_sharding():
 def test_written_derivatives_equal_autodiff(spec, dtype, tolerance):
     sizes = dict(zip("BTDFVHKS", (2, 5, 4, 6, 7, 3, 8, 5), strict=True))
     rng = np.random.default_rng(0)
-    left, right, out = (
-        jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32) for axes in spec.replace("->", ",").split(",")
-    )
+    left, right, out = (jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32) for axes in spec.replace("->", ",").split(","))
     found = jax.grad(lambda a, b: (einsum(spec, a, b, dtype) * out).sum(), (0, 1))(left, right)
     expected = jax.grad(lambda a, b: (jnp.einsum(spec, a, b) * out).sum(), (0, 1))(left, right)
     for f, e in zip(found, expected, strict=True):

@@ -38,10 +38,7 @@ def brute_force(texts, order, text):
     vocabulary = {c for t in texts for c in t}
 
     def p(char, context):
-        if len(context) == 0:
-            lower = 1 / (len(vocabulary) + 1)
-        else:
-            lower = p(char, context[1:])
+        lower = p(char, context[1:]) if context else 1 / (len(vocabulary) + 1)
         same = {g: c for g, c in counts.items() if len(g) == len(context) + 1 and g[:-1] == context and c}
         if not same:
             return lower

@@ -21,7 +21,10 @@ OPTIONS = {
     "grad_clip_norm": 0.0,
     "total_steps": 100,
 }
-PARAMS = {"token_embedding": jnp.ones((6, 4)), "block_0": {"qkv": {"kernel": jnp.ones((4, 12)), "bias": jnp.ones(12)}, "norm": {"scale": jnp.ones(4)}}}
+PARAMS = {
+    "token_embedding": jnp.ones((6, 4)),
+    "block_0": {"qkv": {"kernel": jnp.ones((4, 12)), "bias": jnp.ones(12)}, "norm": {"scale": jnp.ones(4)}},
+}
 
 
 def schedule(**changes):

@@ -29,7 +29,9 @@ def test_logits_follow_every_token(run):
     ids = run.tokenizer.encode(TEXT[:8])
     logits = run.logits(TEXT[:8])
     assert logits.shape == (len(ids) + 1, 1500)
-    np.testing.assert_allclose(run.logits(TEXT[:5])[: len(run.tokenizer.encode(TEXT[:5]))], logits[: len(run.tokenizer.encode(TEXT[:5]))], atol=1e-5)
+    np.testing.assert_allclose(
+        run.logits(TEXT[:5])[: len(run.tokenizer.encode(TEXT[:5]))], logits[: len(run.tokenizer.encode(TEXT[:5]))], atol=1e-5
+    )
     with pytest.raises(UserError, match="at most 31"):
         run.logits(TEXT * 10)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -176,7 +177,10 @@ def test_patience_stops_early(train, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "stopping early" in done.stdout
     assert [r["step"] for r in read_metrics(tmp_path) if "val_bits_per_char" in r] == [2, 4, 6]
-    assert "this run is done" in train(tmp_path, "optim.learning_rate=0.0", "train.eval_every_steps=2", "train.patience=2", "train.steps=40").stdout
+    assert (
+        "this run is done"
+        in train(tmp_path, "optim.learning_rate=0.0", "train.eval_every_steps=2", "train.patience=2", "train.steps=40").stdout
+    )
 
 
 def test_a_long_run_on_a_cpu_is_announced(environment, tiny, tmp_path):
@@ -276,19 +280,15 @@ def test_an_unwritable_workdir(tiny, tmp_path, capsys):
 
 def test_a_write_that_fails_in_the_middle_of_a_save_is_one_line(environment, tiny, tmp_path):
     """A limit on the size of files stands for a disk that fills up: the writing thread gets an error from the system."""
-    import resource
-
     words = [*tiny, "--config.train.steps=4", "--config.checkpoint.every_steps=2", "--config.train.eval_every_steps=50"]
-    command = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *words]
-    env = environment | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    training = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *words]
     done = subprocess.run(
-        command,
+        ["bash", "-c", f"ulimit -f 58; exec {shlex.join(training)}"],
         cwd=environment["PYTHONPATH"],
-        env=env,
+        env=environment | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
     )
     assert done.returncode == 2, done.stderr
     assert "could not be written" in done.stderr.strip().splitlines()[-1]
