@@ -14,7 +14,8 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
-            "dtype": "auto",  # of matrix products in training: bfloat16 where the device is fast at it, else float32
+            "dtype": "auto",  # of matrix products in training: the fastest that the device has (see docs/performance.md)
+            "mesh": {"fsdp": 1},  # devices that share the weights and optimizer state; the others repeat them
             "corpus": {
                 "path": "",  # a text file or a folder of chapter files; empty for the edition
                 "edition": "zhiyanzhai",
@@ -58,6 +59,7 @@ def get_config() -> ConfigDict:
                 "epochs": 2000,
                 "steps": 0,  # when set, wins over epochs
                 "accumulate_steps": 1,
+                "steps_per_dispatch": 8,  # taken down to a divisor of the evaluation and checkpoint intervals
                 "ema_decay": 0.0,  # 0: no average of the weights is kept
                 "eval_every_steps": 1000,
                 "log_every_steps": 50,

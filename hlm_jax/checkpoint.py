@@ -189,12 +189,12 @@ class Checkpointer:
         if step in self._manager.all_steps():
             self._manager.wait_until_finished()
             return
-        weights = {"params": state.params} | ({} if state.ema_params is None else {"ema_params": state.ema_params})
+        weights = _weights(state)
         self._check_space(weights, state.opt_state)
         score = meta["metrics"].get(METRIC)
         metrics = {METRIC: score} if score is not None and np.isfinite(score) else None
         args = ocp.args.Composite(
-            params=ocp.args.StandardSave(weights), opt_state=ocp.args.StandardSave(state.opt_state), meta=ocp.args.JsonSave(meta)
+            params=ocp.args.StandardSave(weights), opt_state=ocp.args.StandardSave(_moving(state)), meta=ocp.args.JsonSave(meta)
         )
         with self._writing(step):
             self._manager.save(step, args=args, metrics=metrics, force=True)
@@ -216,10 +216,10 @@ class Checkpointer:
         A damaged step is set aside as `<step>.damaged` and the one before it is used, with a line that says so.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            weights = {"params": abstract.params} | ({} if abstract.ema_params is None else {"ema_params": abstract.ema_params})
+            weights = _weights(abstract)
             args = ocp.args.Composite(
                 params=ocp.args.StandardRestore(weights),
-                opt_state=ocp.args.StandardRestore(abstract.opt_state),
+                opt_state=ocp.args.StandardRestore(_moving(abstract)),
                 meta=ocp.args.JsonRestore(),
             )
             try:
@@ -229,7 +229,9 @@ class Checkpointer:
                 self._set_aside(step)
                 continue
             counter = jax.device_put(np.int32(step), abstract.step.sharding)
-            return TrainState(counter, found.params["params"], found.opt_state, found.params.get("ema_params")), found.meta
+            weights, moving = found.params, found.opt_state
+            state = TrainState(counter, weights["params"], moving["optimizer"], weights.get("ema_params"), moving.get("loss_scale"))
+            return state, found.meta
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -259,6 +261,14 @@ class Checkpointer:
                 f"checkpoint {step} could not be written to {self.folder} ({_first_line(error)}): is the disk full? "
                 "Make room and start again, the run resumes from its last checkpoint"
             ) from error
+
+
+def _weights(state: TrainState) -> dict:
+    return {"params": state.params} | ({} if state.ema_params is None else {"ema_params": state.ema_params})
+
+
+def _moving(state: TrainState) -> dict:
+    return {"optimizer": state.opt_state} | ({} if state.loss_scale is None else {"loss_scale": state.loss_scale})
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from hlm_jax.errors import UserError
 
 # Keys that may differ between a run and its resumption: they change no figure that the run computes.
-FREE_ON_RESUME = ("checkpoint.", "corpus.cache_dir", "train.log_every_steps")
+FREE_ON_RESUME = ("checkpoint.", "corpus.cache_dir", "train.log_every_steps", "mesh.")
 
 
 class ConfigError(UserError):
@@ -131,6 +131,8 @@ def check(config: ConfigDict) -> None:
         ("model.n_embd", 1),
         ("train.batch_size", 1),
         ("train.accumulate_steps", 1),
+        ("train.steps_per_dispatch", 1),
+        ("mesh.fsdp", 1),
         ("train.eval_every_steps", 1),
         ("train.log_every_steps", 1),
         ("checkpoint.every_steps", 1),

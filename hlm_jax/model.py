@@ -66,36 +66,47 @@ def init_cache(cfg: GPTConfig, batch_size: int, size: int, dtype=jnp.float32) ->
     )
 
 
-def einsum(spec: str, a, b, dtype):
-    """jnp.einsum of two operands rounded to `dtype`, products summed in float32, result float32.
+def activation_dtype(dtype):
+    """The type in which a product's result is kept: `dtype` on a GPU, where memory traffic decides; float32 on a CPU,
+    whose fast products are exactly bfloat16 x bfloat16 -> float32."""
+    return jnp.dtype(dtype) if jax.default_backend() == "gpu" else jnp.dtype(jnp.float32)
+
+
+def einsum(spec: str, a, b, dtype, out_dtype=None):
+    """jnp.einsum of two operands rounded to `dtype`, products summed in float32, result in `out_dtype` (activation_dtype).
 
     Its derivative is written out: every product of the backward pass then has the same form (operands in `dtype`, a float32
     sum), which is the one XLA has fast kernels for on every backend; left to autodiff they mix types and transpose.
     """
-    return _einsum(spec, jnp.dtype(dtype), a, b)
+    return _einsum(spec, jnp.dtype(dtype), jnp.dtype(out_dtype or activation_dtype(dtype)), a, b)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _einsum(spec, dtype, a, b):
-    return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+def _product(spec, x, y, out_dtype):
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32).astype(out_dtype)
 
 
-def _einsum_forward(spec, dtype, a, b):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _einsum(spec, dtype, out_dtype, a, b):
+    return _product(spec, a.astype(dtype), b.astype(dtype), out_dtype)
+
+
+def _einsum_forward(spec, dtype, out_dtype, a, b):
+    types = jnp.zeros(0, a.dtype), jnp.zeros(0, b.dtype)  # gradients take the types of what they are gradients of
     a, b = a.astype(dtype), b.astype(dtype)
-    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32), (a, b)
+    return _product(spec, a, b, out_dtype), (a, b, types)
 
 
-def _einsum_backward(spec, dtype, operands, grad):
-    a, b = operands
+def _einsum_backward(spec, dtype, out_dtype, saved, grad):
+    a, b, (a_type, b_type) = saved
     left, right, out = spec.replace("->", ",").split(",")
     grad = grad.astype(dtype)
 
-    def product(x, x_axes, y, y_axes, axes):
+    def product(x, x_axes, y, y_axes, axes, result):
         if axes[0] not in x_axes:  # the operand that holds the result's first axis stands first: no transposed result
             x, x_axes, y, y_axes = y, y_axes, x, x_axes
-        return jnp.einsum(f"{x_axes},{y_axes}->{axes}", x, y, preferred_element_type=jnp.float32)
+        return _product(f"{x_axes},{y_axes}->{axes}", x, y, result)
 
-    return product(grad, out, b, right, left), product(a, left, grad, out, right)
+    return product(grad, out, b, right, left, a_type.dtype), product(a, left, grad, out, right, b_type.dtype)
 
 
 _einsum.defvjp(_einsum_forward, _einsum_backward)
@@ -202,7 +213,7 @@ class Attention(nn.Module):
             at = (0, 0, start, 0)
             k_BHSK = jax.lax.dynamic_update_slice(kv[0], k_BHSK.astype(kv[0].dtype), at)
             v_BHSK = jax.lax.dynamic_update_slice(kv[1], v_BHSK.astype(kv[1].dtype), at)
-        scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype) * cfg.head_width**-0.5
+        scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype, jnp.float32) * cfg.head_width**-0.5
         scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
         weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
         y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
@@ -288,5 +299,5 @@ class GPT(nn.Module):
             keys.append(k)
             values.append(v)
         x_BTD = (RMSNorm if cfg.form == "qwen3" else LayerNorm)(name="final_norm")(x_BTD)
-        logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype)
+        logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
         return logits_BTV, None if cache is None else KVCache(tuple(keys), tuple(values))

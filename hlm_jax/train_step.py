@@ -6,11 +6,37 @@ from pathlib import Path
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.errors import UserError
 from hlm_jax.model import GPT
+
+BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut
+
+
+@flax.struct.dataclass
+class LossScale:
+    """Dynamic loss scaling for float16 gradients (Micikevicius et al., arXiv 1710.03740, section 3.2).
+
+    A step whose gradients overflow is skipped and halves the scale; `GROWTH_STEPS` good ones in a row double it.
+    """
+
+    scale: jax.Array
+    good_steps: jax.Array
+
+    GROWTH_STEPS = 500
+
+    @classmethod
+    def create(cls, scale: float = 2.0**15) -> "LossScale":
+        return cls(jnp.float32(scale), jnp.int32(0))
+
+    def update(self, finite) -> "LossScale":
+        good = jnp.where(finite, self.good_steps + 1, 0)
+        grow = good >= self.GROWTH_STEPS
+        grown = jnp.where(grow, jnp.minimum(self.scale * 2, 2.0**24), self.scale)
+        return LossScale(jnp.where(finite, grown, jnp.maximum(self.scale / 2, 1.0)), jnp.where(grow, 0, good))
 
 
 @flax.struct.dataclass
@@ -21,32 +47,52 @@ class TrainState:
     params: dict
     opt_state: optax.OptState
     ema_params: dict | None  # None where no average is kept
+    loss_scale: LossScale | None  # None but for float16
 
 
-def make_mesh(devices=None) -> jax.sharding.Mesh:
-    """All devices of all processes along one axis, "data"."""
-    import numpy as np
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """All devices of all processes as (data, fsdp): batches over both axes, weights and optimizer state over the second.
 
-    devices = jax.devices() if devices is None else devices
-    return jax.sharding.Mesh(np.asarray(devices), ("data",))
+    Raises:
+      UserError: `fsdp` does not divide the number of devices.
+    """
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    if devices.size % fsdp:
+        raise UserError(f"mesh.fsdp={fsdp} does not divide the number of devices, {devices.size}")
+    return Mesh(devices.reshape(-1, fsdp), BATCH_AXES)
+
+
+def shardings(tree, mesh: Mesh):
+    """A sharding per array: its longest axis that `fsdp` divides is cut, the rest of the tree is replicated."""
+    parts = mesh.shape["fsdp"]
+
+    def rule(x):
+        axes = [axis for axis in range(x.ndim) if x.shape[axis] % parts == 0]
+        if parts == 1 or not axes:
+            return NamedSharding(mesh, PartitionSpec())
+        cut = max(axes, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*("fsdp" if axis == cut else None for axis in range(x.ndim))))
+
+    return jax.tree.map(rule, tree)
 
 
 def resolve_dtype(name: str) -> tuple[str, str]:
-    """The dtype of matrix products for a config's `dtype`, and why. Weights, sums and everything else stay float32.
+    """The dtype of matrix products for a config's `dtype`, and why. Weights, norms, softmax and cross-entropy stay float32.
 
-    "auto": bfloat16 on a GPU of compute capability >= 8.0 and on a CPU with bfloat16 products, else float32.
+    "auto": bfloat16 on a GPU of compute capability >= 8.0, float16 with dynamic loss scaling on 7.x; on a CPU bfloat16
+    where the processor multiplies it, else float32.
     """
     if name != "auto":
-        if name not in ("float32", "bfloat16"):
-            raise UserError(f"dtype={name!r}: use auto, float32 or bfloat16")
+        if name not in ("float32", "bfloat16", "float16"):
+            raise UserError(f"dtype={name!r}: use auto, float32, bfloat16 or float16")
         return name, "set in the config"
     device = jax.devices()[0]
     if device.platform == "cpu":
-        flags = _cpu_flags()
-        found = sorted(flags & {"avx512_bf16", "amx_bf16"})
+        found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
         return ("bfloat16", f"CPU with {found[0]}") if found else ("float32", "CPU without bfloat16 products")
     capability = float(getattr(device, "compute_capability", 0) or 0)
-    return ("bfloat16" if capability >= 8.0 else "float32"), f"{device.device_kind}, compute capability {capability}"
+    chosen = "bfloat16" if capability >= 8.0 else "float16" if capability >= 7.0 else "float32"
+    return chosen, f"{device.device_kind}, compute capability {capability}"
 
 
 def _cpu_flags() -> set[str]:
@@ -58,16 +104,30 @@ def _cpu_flags() -> set[str]:
     return set(line.split())
 
 
-def init_state(model: GPT, optimizer, key, *, ema_decay: float, mesh) -> TrainState:
-    """A fresh state, replicated over the mesh; the same key gives the same parameters on any number of devices."""
+def fresh_state(model: GPT, optimizer, key, *, ema_decay: float) -> TrainState:
+    """The state before step 0, as a function of the key alone."""
+    params = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    ema = jax.tree.map(jnp.copy, params) if ema_decay else None
+    scale = LossScale.create() if model.dtype == "float16" else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema, scale)
 
-    def init(key):
-        params = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        ema = jax.tree.map(jnp.copy, params) if ema_decay else None
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
 
-    replicated = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(init, out_shardings=replicated)(key)
+def state_layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh):
+    """The sharding of every array of the state."""
+    fresh = functools.partial(fresh_state, model, optimizer, ema_decay=ema_decay)
+    return shardings(jax.eval_shape(fresh, jax.random.key(0)), mesh)
+
+
+def init_state(model: GPT, optimizer, key, *, ema_decay: float, mesh: Mesh) -> TrainState:
+    """A fresh state, laid out over the mesh; the same key gives the same parameters on any mesh."""
+    fresh = functools.partial(fresh_state, model, optimizer, ema_decay=ema_decay)
+    return jax.jit(fresh, out_shardings=state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh))(key)
+
+
+def local_copy(tree, mesh: Mesh):
+    """The whole of every array on this process's first device, whatever the mesh cut."""
+    whole = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
 def token_losses(logits_BTV, targets_BT):
@@ -81,42 +141,66 @@ def loss_fn(params, model: GPT, window_BU, key):
     return token_losses(logits_BTV, window_BU[:, 1:]).mean()
 
 
-def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: float, mesh):
-    """A jitted step: (state, windows [B, T + 1], key) -> (state, {"loss", "grad_norm"}). The given state is donated.
+def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: float, mesh: Mesh):
+    """Jitted training steps: (state, windows [K, B, T + 1], key) -> (state, metrics), K steps in one dispatch.
 
-    The batch is sharded over "data" and the loss is a mean over all of it, so XLA averages the gradients across devices.
-    Dropout's key is fold_in(key, step): a resumed run repeats the masks. With `accumulate_steps` A the batch is cut into
-    A parts whose gradients are averaged before the one update.
+    Metrics are arrays [K]: "loss", "grad_norm", "skipped" (1 where float16 gradients overflowed and nothing moved) and
+    "loss_scale". The given state is donated. The batch is cut over all devices and the loss is a mean over all of it, so
+    XLA sums the gradients across devices. Dropout's key is fold_in(key, step): a resumed run repeats the masks. With
+    `accumulate_steps` A a batch is cut into A parts whose gradients are averaged before the one update.
     """
-    batch = NamedSharding(mesh, PartitionSpec("data"))
-    replicated = NamedSharding(mesh, PartitionSpec())
 
-    def gradients(params, window_BU, key):
+    def gradients(params, window_BU, key, scale):
+        def scaled(params, window_BU, key):
+            return loss_fn(params, model, window_BU, key) * scale
+
         if accumulate_steps == 1:
-            return jax.value_and_grad(loss_fn)(params, model, window_BU, key)
-        # Strided, so that every part holds rows of every device and no row moves.
-        parts = window_BU.reshape(-1, accumulate_steps, window_BU.shape[-1]).swapaxes(0, 1)
+            loss, grads = jax.value_and_grad(scaled)(params, window_BU, key)
+        else:
+            # Strided, so that every part holds rows of every device and no row moves.
+            parts = window_BU.reshape(-1, accumulate_steps, window_BU.shape[-1]).swapaxes(0, 1)
 
-        def add(total, part_and_number):
-            part, number = part_and_number
-            found = jax.value_and_grad(loss_fn)(params, model, part, jax.random.fold_in(key, number))
-            return jax.tree.map(jnp.add, total, found), None
+            def add(total, part_and_number):
+                part, number = part_and_number
+                found = jax.value_and_grad(scaled)(params, part, jax.random.fold_in(key, number))
+                return jax.tree.map(jnp.add, total, found), None
 
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(accumulate_steps)))
-        return jax.tree.map(lambda x: x / accumulate_steps, total)
+            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+            (loss, grads), _ = jax.lax.scan(add, zero, (parts, jnp.arange(accumulate_steps)))
+        factor = 1.0 / (accumulate_steps * scale)
+        return loss * factor, jax.tree.map(lambda g: g * factor, grads)
 
-    @functools.partial(jax.jit, donate_argnums=0, in_shardings=(replicated, batch, replicated), out_shardings=(replicated, replicated))
-    def train_step(state: TrainState, window_BU, key):
-        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step))
+    def one_step(state: TrainState, window_BU, key):
+        scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
+        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale)
+        grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        loss_scale, skipped = None, jnp.zeros((), jnp.int32)
+        if state.loss_scale is not None:
+            finite = jnp.isfinite(grad_norm)  # an overflow anywhere makes the norm inf or nan
+            keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+            params, opt_state = keep(params, state.params), keep(opt_state, state.opt_state)
+            loss_scale, skipped = state.loss_scale.update(finite), 1 - finite.astype(jnp.int32)
         ema = state.ema_params
         if ema_decay:
-            # Adam's warm-up of an average: early on it follows the weights.
+            # Early on the average follows the weights, so that it does not remember their random beginning.
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, ema, params)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
-        return TrainState(state.step + 1, params, opt_state, ema), metrics
+        metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": jnp.float32(scale)}
+        return TrainState(state.step + 1, params, opt_state, ema, loss_scale), metrics
 
-    return train_step
+    def steps(state, windows_KBU, key):
+        if windows_KBU.shape[0] == 1:  # a loop of one would only keep XLA from fusing across its border
+            state, metrics = one_step(state, windows_KBU[0], key)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        return jax.lax.scan(lambda state, window_BU: one_step(state, window_BU, key), state, windows_KBU)
+
+    layout = state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        steps,
+        donate_argnums=0,
+        in_shardings=(layout, NamedSharding(mesh, PartitionSpec(None, BATCH_AXES)), replicated),
+        out_shardings=(layout, replicated),
+    )

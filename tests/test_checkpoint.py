@@ -66,7 +66,7 @@ def test_everything_travels_with_the_weights(tmp_path, state, tokenizer):
 
 def test_restored_state_equals_the_saved_one_on_other_shardings(tmp_path, state, tokenizer):
     saved(tmp_path, state, tokenizer, {3: 6.0})
-    one_device = init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(9), ema_decay=0.9, mesh=make_mesh(jax.devices()[:1]))
+    one_device = init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(9), ema_decay=0.9, mesh=make_mesh(1, jax.devices()[:1]))
     keeper = Checkpointer(tmp_path, keep_latest=2)
     found, _ = keeper.restore_latest(abstract(one_device))
     keeper.close()

@@ -146,7 +146,7 @@ def test_dropout_does_not_depend_on_sharding():
     from hlm_jax.train_step import make_mesh
 
     x = jnp.ones((8, 32))
-    sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec("data")))
+    sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec(("data", "fsdp"))))
     drop = jax.jit(lambda x: dropout(x, 0.5, jax.random.key(3)))
     np.testing.assert_array_equal(drop(sharded), drop(x))
 

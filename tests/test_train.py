@@ -249,7 +249,7 @@ BAD_RUNS = {
     "vocabulary too small": (["model.vocab_size=300"], "raise --config.model.vocab_size"),
     "batch not dividing devices": (["train.batch_size=7"], "train.batch_size=7 is not divisible by 8 devices"),
     "unknown schedule": (["optim.schedule=stairs"], "use constant, cosine or linear"),
-    "unknown dtype": (["dtype=int4"], "use auto, float32 or bfloat16"),
+    "unknown dtype": (["dtype=int4"], "use auto, float32, bfloat16 or float16"),
 }
 
 
