@@ -11,7 +11,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.train_step import LossScale, init_state, local_copy, loss_fn, make_mesh, make_train_step, resolve_dtype, token_losses
 
-CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 OPTIMIZER = optax.adamw(1e-2)
 
 
