@@ -1,0 +1,281 @@
+"""Speed against PyTorch on identical work: python scripts/bench.py [train|decode|startup|all] [--config …] [--json].
+
+Both frameworks run in worker processes of their own that take turns, the order reversed each round; what counts is the
+ratio within a round. PyTorch competes with the best of its variants (eager or compiled; transformers' generate or a
+hand-written loop). With dropout off both must compute the same loss, and greedy decoding must give the same tokens, or
+nothing is reported. Needs the extra [bench]: pip install -e .[bench].
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hlm_jax import config as configs
+from hlm_jax.errors import UserError, exit_on_user_error
+
+HERE = Path(__file__).resolve().parent
+REFERENCE_TOKENS = 2000 * 440_000  # of the reference run: epochs x training tokens, roughly
+DATASHEET_TFLOPS = {  # dense, by a part of the device's name: {dtype: TFLOP/s}
+    "H200": {"bfloat16": 990, "float16": 990, "float32": 67},
+    "H100": {"bfloat16": 990, "float16": 990, "float32": 67},
+    "A100": {"bfloat16": 312, "float16": 312, "float32": 19.5},
+    "RTX 6000": {"float16": 130, "float32": 16.3},
+}
+
+
+class Worker:
+    """A worker process that answers one JSON line per request."""
+
+    def __init__(self, name: str, cores: int):
+        env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        if cores:
+            env["OMP_NUM_THREADS"] = str(cores)
+        self.name = name
+        pin = (lambda: os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))) if cores else None
+        self._errors = tempfile.TemporaryFile(mode="w+")
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / f"bench_{name}.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=env,
+            preexec_fn=pin,
+        )
+
+    def ask(self, **request):
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise UserError(f"the {self.name} worker died: {(self._errors.read().strip().splitlines() or ['no message'])[-1][:300]}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("what", nargs="?", choices=("train", "decode", "startup", "all"), default="all")
+    parser.add_argument("--config", default="configs/tiny.py", help="the model, optimizer and batch to time (default: configs/tiny.py)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds in which both take a turn (default: 7)")
+    parser.add_argument("--steps", type=int, default=0, help="training steps a turn (default: about two seconds)")
+    parser.add_argument("--cores", type=int, default=0, help="CPU cores for both (default: all)")
+    parser.add_argument("--batch_size", type=int, default=1, help="decode: prompts at once (default: 1)")
+    parser.add_argument("--new_tokens", type=int, default=64, help="decode: tokens to write (default: 64)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args, rest = parser.parse_known_args()
+    overrides = [word.removeprefix("--config.") for word in rest if word.startswith("--config.")]
+    if len(overrides) != len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(word for word in rest if not word.startswith('--config.'))}")
+    with exit_on_user_error("bench"):
+        config = configs.load_config(args.config, overrides)
+        out = {"config": args.config, "overrides": overrides, "cores": args.cores or os.cpu_count()}
+        if args.what in ("train", "decode", "all"):
+            missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+            if missing:
+                raise UserError(f"{' and '.join(missing)} not installed, there is nothing to compare with: pip install -e .[bench]")
+        if args.what in ("train", "all"):
+            out["train"] = bench_train(config, args)
+        if args.what in ("decode", "all"):
+            out["decode"] = bench_decode(config, args)
+        if args.what in ("startup", "all"):
+            out["startup"] = bench_startup(args)
+        print(json.dumps(out) if args.json else report(out))
+
+
+def request(config, folder: str) -> dict:
+    """What both workers are told about the work."""
+    model = config.model.to_dict()
+    hidden = 4 * model["n_embd"] if model["form"] == "gpt2" else -(-8 * model["n_embd"] // 3 // 64) * 64
+    return {
+        "model": model | {"hidden": hidden},
+        "optim": config.optim.to_dict(),
+        "batch_size": config.train.batch_size,
+        "steps_per_dispatch": config.train.steps_per_dispatch,
+        "weights": f"{folder}/weights.npz",
+        "batch": f"{folder}/batch.npy",
+    }
+
+
+def take_turns(workers, rounds: int, n: int) -> dict[str, list[float]]:
+    """Seconds of every round by worker; the order is reversed each round."""
+    seconds = {worker.name: [] for worker in workers}
+    for worker in workers:
+        worker.ask(do="time", n=n)  # warm-up
+    for i in range(rounds):
+        for worker in workers if i % 2 == 0 else reversed(workers):
+            seconds[worker.name].append(worker.ask(do="time", n=n)["seconds"])
+    return seconds
+
+
+def ratios(seconds) -> dict:
+    """How many times faster than PyTorch, by round."""
+    by_round = [t / j for j, t in zip(seconds["jax"], seconds["torch"], strict=True)]
+    return {"min": min(by_round), "median": statistics.median(by_round), "rounds": by_round}
+
+
+def flops_per_token(model) -> float:
+    """6 FLOP per matrix weight (the tied output counts, embeddings do not) and 12 x layers x width x block of attention."""
+    d, layers = model["n_embd"], model["n_layer"]
+    hidden = (2 if model["form"] == "gpt2" else 3) * d * model["hidden"]
+    return 6 * (layers * (4 * d * d + hidden) + model["vocab_size"] * d) + 12 * layers * d * model["block_size"]
+
+
+def bench_train(config, args) -> dict:
+    """Training steps per second of both, with the config's dropout."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Worker("jax", args.cores), Worker("torch", args.cores)
+        r = request(config, folder)
+        r |= {"dtype": ours.ask(do="dtype", name=config.dtype)["dtype"]}
+        started = ours.ask(do="train", **r)
+        variants = {}
+        for variant in ("eager", "compiled"):
+            answer = theirs.ask(do="train", variant=variant, **r)
+            found = answer if "error" in answer else answer | theirs.ask(do="time", n=2) | theirs.ask(do="time", n=4)
+            variants[variant] = found
+        best = min((v for v in variants if "seconds" in variants[v]), key=lambda v: variants[v]["seconds"], default=None)
+        if best is None:
+            raise UserError(f"PyTorch ran in no variant: {variants}")
+        peer = theirs.ask(do="train", variant=best, **r)
+        tolerance = 1e-4 if r["dtype"] == "float32" else 5e-3
+        if abs(peer["loss"] - started["loss"]) > tolerance * abs(started["loss"]):
+            raise UserError(f"not the same work: with dropout off the losses at step 1 are {started['loss']} and {peer['loss']}")
+        size = r["steps_per_dispatch"]
+        once = ours.ask(do="time", n=size)["seconds"] / size
+        once = ours.ask(do="time", n=size)["seconds"] / size
+        n = args.steps or max(1, round(2 / once))
+        n = -(-n // size) * size
+        seconds = take_turns([ours, theirs], args.rounds, n)
+        tokens = n * r["batch_size"] * r["model"]["block_size"]
+        device, peak = ours.ask(do="device"), ours.ask(do="matmul", dtype=r["dtype"])["flops"]
+        rate = tokens / statistics.median(seconds["jax"])
+        sheet = next((v.get(r["dtype"]) for k, v in DATASHEET_TFLOPS.items() if k in device["device"]), None)
+        flops = flops_per_token(r["model"]) * rate
+        out = device | {
+            "dtype": r["dtype"],
+            "attention": "xla",
+            "dropout": r["model"]["dropout"],
+            "loss_at_step_1": [started["loss"], peer["loss"]],
+            "torch": theirs.ask(do="device")["version"],
+            "torch_variant": best,
+            "torch_variants": variants,
+            "steps_per_turn": n,
+            "speed_against_torch": ratios(seconds),
+            "tokens_per_second": rate,
+            "mfu_of_measured_matmul": flops / peak,
+            "mfu_of_datasheet": flops / (sheet * 1e12) if sheet else None,
+            "compile_seconds_cold": started["compile_seconds"],
+            "program_bytes": started["program_bytes"],
+            "reference_run_hours_at_this_speed": REFERENCE_TOKENS / rate / 3600,
+        }
+        for worker in (ours, theirs):
+            worker.close()
+        return out
+
+
+def bench_decode(config, args) -> dict:
+    """Tokens per second of greedy decoding, all of it in one dispatch here; PyTorch's best of two loops and two dtypes."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Worker("jax", args.cores), Worker("torch", args.cores)
+        r = request(config, folder)
+        r |= {"dtype": "float32", "prompt_tokens": 16, "new_tokens": args.new_tokens, "steps_per_dispatch": 1}
+        ours.ask(do="train", **(r | {"batch_size": 8}))  # writes the weights
+        r |= {"batch_size": args.batch_size}
+        loops = ["loop"] + (["transformers"] if config.model.form == "gpt2" else [])
+        expected = ours.ask(do="decode", **r)["tokens"]
+        variants = {}
+        for variant in loops:
+            answer = theirs.ask(do="decode", variant=variant, **r)
+            if "error" not in answer:
+                same = sum(a == b for x, y in zip(answer["tokens"], expected, strict=True) for a, b in zip(x, y, strict=True))
+                share = same / (args.new_tokens * args.batch_size)
+                if share < 0.9:  # ties may break differently once; other work would share almost nothing
+                    raise UserError(f"not the same work: {variant} agrees in {share:.0%} of the tokens")
+                answer = {"agreement": share} | theirs.ask(do="time", n=1) | theirs.ask(do="time", n=1)
+            variants[variant] = answer
+        best = min((v for v in variants if "seconds" in variants[v]), key=lambda v: variants[v]["seconds"])
+        theirs.ask(do="decode", variant=best, **r)
+        seconds = take_turns([ours, theirs], args.rounds, 1)
+        made = args.new_tokens * args.batch_size
+        out = ours.ask(do="device") | {
+            "dtype": r["dtype"],
+            "batch_size": args.batch_size,
+            "new_tokens": args.new_tokens,
+            "torch_variant": best,
+            "torch_variants": variants,
+            "speed_against_torch": ratios(seconds),
+            "tokens_per_second": made / statistics.median(seconds["jax"]),
+        }
+        for worker in (ours, theirs):
+            worker.close()
+        return out
+
+
+def bench_startup(args) -> dict:
+    """Seconds from the command to help, to a config and, with a warm cache, to the first step of configs/tiny.py."""
+
+    def seconds(*words):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "hlm_jax.train", *words], cwd=HERE.parent, capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    out = {"help": seconds("--help"), "print_config": seconds("--config", "configs/tiny.py", "--print_config")}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("first_step_cold", "first_step_warm"):
+            words = ["--config", "configs/tiny.py", "--workdir", f"{folder}/{name}", "--config.train.log_every_steps=1"]
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "hlm_jax.train", *words],
+                cwd=HERE.parent,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for line in process.stdout:
+                if line.startswith("step 1/"):
+                    break
+            out[name] = time.perf_counter() - began
+            process.kill()
+            process.wait()
+    return out
+
+
+def report(out) -> str:
+    lines = [f"{out['config']} {' '.join(out['overrides'])}, {out['cores']} cores"]
+    if train := out.get("train"):
+        r = train["speed_against_torch"]
+        lines += [
+            f"{train['device']} (capability {train['capability']}), {train['dtype']}, attention {train['attention']}, dropout {train['dropout']}",
+            f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} (median; worst round {r['min']:.2f}x)",
+            f"         {train['tokens_per_second']:,.0f} tokens/s, {train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
+            + (f", {train['mfu_of_datasheet']:.1%} of the datasheet" if train["mfu_of_datasheet"] else ""),
+            f"         compiled in {train['compile_seconds_cold']:.1f} s; program {train['program_bytes'] / 1e6:,.0f} MB"
+            + (f", device peak {train['peak_bytes'] / 1e6:,.0f} MB" if train["peak_bytes"] else ""),
+        ]
+        if out["config"].endswith("base.py"):
+            lines.append(
+                f"         the reference run would take {train['reference_run_hours_at_this_speed']:.1f} h at this speed (a projection)"
+            )
+    if decode := out.get("decode"):
+        r = decode["speed_against_torch"]
+        lines.append(
+            f"decode   {r['median']:.2f}x PyTorch {decode['torch_variant']} (worst {r['min']:.2f}x), batch {decode['batch_size']}, "
+            f"{decode['tokens_per_second']:,.0f} tokens/s"
+        )
+    if startup := out.get("startup"):
+        lines.append("startup  " + ", ".join(f"{name} {value:.2f} s" for name, value in startup.items()))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

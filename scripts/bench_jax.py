@@ -1,0 +1,130 @@
+"""This project's side of scripts/bench.py, as a worker process. Run by the bench, not by hand."""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hlm_jax import optim, train_step
+from hlm_jax.model import GPT, GPTConfig
+from hlm_jax.sampling import Generator, Strategy
+
+sys.stdout, replies = sys.stderr, sys.stdout
+
+
+class Training:
+    def __init__(self, r):
+        model = {k: v for k, v in r["model"].items() if k != "hidden"}
+        self.model = GPT(GPTConfig(**model), r["dtype"])
+        mesh = train_step.make_mesh()
+        optimizer, _ = optim.make_optimizer(**r["optim"], total_steps=10_000)
+        self.state = train_step.init_state(self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+        self.steps = train_step.make_train_step(self.model, optimizer, accumulate_steps=1, ema_decay=0.0, mesh=mesh)
+        self.key = jax.random.key(1)
+        if not r.get("load"):
+            flat = jax.tree_util.tree_leaves_with_path(self.state.params)
+            np.savez(r["weights"], **{"/".join(k.key for k in path): np.asarray(x) for path, x in flat})
+            rng = np.random.default_rng(0)
+            np.save(r["batch"], rng.integers(0, model["vocab_size"], (r["batch_size"], model["block_size"] + 1)))
+        self.batch = np.load(r["batch"]).astype(np.int32)
+        self.chunk = np.repeat(self.batch[None], r["steps_per_dispatch"], axis=0)
+
+    def first_loss(self):
+        loss = jax.jit(lambda p, b: train_step.loss_fn(p, self.model, b, None))
+        return float(loss(self.state.params, self.batch))
+
+    def compile(self):
+        began = time.perf_counter()
+        self.compiled = self.steps.lower(self.state, self.chunk, self.key).compile()
+        seconds = time.perf_counter() - began
+        memory = self.compiled.memory_analysis()
+        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes if memory else None
+        return {"compile_seconds": seconds, "program_bytes": peak}
+
+    def time(self, n):
+        began = time.perf_counter()
+        for _ in range(n // len(self.chunk)):
+            self.state, metrics = self.compiled(self.state, self.chunk, self.key)
+        np.asarray(metrics["loss"])
+        return time.perf_counter() - began
+
+
+class Decoding:
+    def __init__(self, r):
+        model = {k: v for k, v in r["model"].items() if k != "hidden"}
+        self.r = r
+        self.generator = Generator(GPT(GPTConfig(**model), r["dtype"]), Strategy(temperature=0.0), dispatch_tokens=r["new_tokens"])
+        flat = dict(np.load(r["weights"]))
+        params = {}
+        for path, value in flat.items():
+            *parents, name = path.split("/")
+            place = params
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[name] = jnp.asarray(value, jnp.dtype(r["dtype"]) if r["dtype"] != "float32" and value.ndim > 1 else jnp.float32)
+        self.params = params
+        rng = np.random.default_rng(0)
+        self.prompts = rng.integers(0, model["vocab_size"], (r["batch_size"], r["prompt_tokens"])).tolist()
+
+    def tokens(self):
+        return self.generator.generate(self.params, self.prompts, self.r["new_tokens"], 0).tolist()
+
+    def time(self, n):
+        began = time.perf_counter()
+        for _ in range(n):
+            self.tokens()
+        return time.perf_counter() - began
+
+
+def matmul_flops(dtype):
+    """Measured speed of a matrix product in FLOP/s, float32 sums."""
+    size = 4096 if jax.default_backend() == "gpu" else 1024
+    x = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
+    product(x, x).block_until_ready()
+    best = float("inf")
+    for _ in range(20):
+        began = time.perf_counter()
+        product(x, x).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def device():
+    d = jax.devices()[0]
+    stats = d.memory_stats() or {}
+    return {
+        "device": d.device_kind,
+        "capability": getattr(d, "compute_capability", None),
+        "backend": jax.default_backend(),
+        "peak_bytes": stats.get("peak_bytes_in_use"),
+        "jax": jax.__version__,
+    }
+
+
+def main() -> None:
+    job = None
+    for line in sys.stdin:
+        r = json.loads(line)
+        if r["do"] == "train":
+            job = Training(r)
+            answer = {"loss": job.first_loss()} | job.compile()
+        elif r["do"] == "decode":
+            job = Decoding(r)
+            answer = {"tokens": job.tokens()}
+        elif r["do"] == "time":
+            answer = {"seconds": job.time(r["n"])}
+        elif r["do"] == "matmul":
+            answer = {"flops": matmul_flops(r["dtype"])}
+        elif r["do"] == "dtype":
+            answer = dict(zip(("dtype", "reason"), train_step.resolve_dtype(r["name"]), strict=True))
+        else:
+            answer = device()
+        print(json.dumps(answer), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
