@@ -20,6 +20,9 @@ def exit_on_user_error(program: str):
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output (head, less) went away: not an error
         sys.stderr.close()
         raise SystemExit(0) from None

@@ -63,7 +63,7 @@ class Progress:
             import tqdm
 
             self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.1)
-        self._began, self._first = time.monotonic(), start_step
+        self._began = self._first = None  # set by the first line: what came before it was compilation
 
     def step(self, step: int) -> None:
         if self._bar:
@@ -76,9 +76,13 @@ class Progress:
         if self._bar:
             self._bar.set_postfix_str(text)
         else:
-            done = step - self._first
-            left = (time.monotonic() - self._began) / done * (self._total - step) if done else 0
-            self.say(f"step {step}/{self._total}  {text}  left {duration(left)}")
+            left = ""
+            if self._began is None:
+                self._began, self._first = time.monotonic(), step
+            elif step > self._first:
+                left = (time.monotonic() - self._began) / (step - self._first) * (self._total - step)
+                left = f"  left {duration(left)}"
+            self.say(f"step {step}/{self._total}  {text}{left}")
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""

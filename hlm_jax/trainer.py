@@ -33,6 +33,9 @@ def train(config, workdir: Path) -> None:
     Raises:
       UserError: anything the user can mend, before or during training; what was saved stays.
     """
+    if jax.config.jax_compilation_cache_dir is None:  # not set by the environment: beside the runs, shared by them
+        jax.config.update("jax_compilation_cache_dir", str((workdir.parent / ".jax_cache").resolve()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     main_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         if main_process:
@@ -72,7 +75,7 @@ class Trainer:
         self.model = GPT(GPTConfig(**config.model))
         trained = GPT(self.model.cfg, dtype)
         self.dtype = dtype
-        optimizer, self.learning_rate = optim.make_optimizer(**config.optim, total_steps=self.total_steps)
+        optimizer, self.learning_rate = optim.make_optimizer(**config.optim, total_steps=self.total_steps, product_dtype=dtype)
         ema_decay = config.train.ema_decay
         root = jax.random.key(config.seed)
         self.dropout_key = jax.random.fold_in(root, 1)

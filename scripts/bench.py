@@ -39,7 +39,7 @@ class Worker:
             env["OMP_NUM_THREADS"] = str(cores)
         self.name = name
         pin = (lambda: os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))) if cores else None
-        self._errors = tempfile.TemporaryFile(mode="w+")
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - as long as the worker
         self._process = subprocess.Popen(
             [sys.executable, HERE / f"bench_{name}.py"],
             stdin=subprocess.PIPE,
@@ -255,7 +255,8 @@ def report(out) -> str:
     if train := out.get("train"):
         r = train["speed_against_torch"]
         lines += [
-            f"{train['device']} (capability {train['capability']}), {train['dtype']}, attention {train['attention']}, dropout {train['dropout']}",
+            f"{train['device']} (capability {train['capability']}), {train['dtype']}, "
+            f"attention {train['attention']}, dropout {train['dropout']}",
             f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} (median; worst round {r['min']:.2f}x)",
             f"         {train['tokens_per_second']:,.0f} tokens/s, {train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
             + (f", {train['mfu_of_datasheet']:.1%} of the datasheet" if train["mfu_of_datasheet"] else ""),

@@ -20,7 +20,7 @@ class Training:
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         self.model = GPT(GPTConfig(**model), r["dtype"])
         mesh = train_step.make_mesh()
-        optimizer, _ = optim.make_optimizer(**r["optim"], total_steps=10_000)
+        optimizer, _ = optim.make_optimizer(**r["optim"], total_steps=10_000, product_dtype=r["dtype"])
         self.state = train_step.init_state(self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh)
         self.steps = train_step.make_train_step(self.model, optimizer, accumulate_steps=1, ema_decay=0.0, mesh=mesh)
         self.key = jax.random.key(1)

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.optim import decay_mask, make_optimizer, make_schedule, muon_axes
+from hlm_jax.optim import decay_mask, make_optimizer, make_schedule, optimizer_labels, orthogonalise, scale_by_muon
 
 OPTIONS = {
     "name": "adamw",
@@ -79,16 +79,38 @@ def test_gradients_are_clipped_to_the_norm():
 
 
 def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adamw():
-    assert muon_axes(PARAMS)["token_embedding"] is None
-    assert muon_axes(PARAMS)["block_0"]["qkv"]["kernel"] is not None
-    rng = np.random.default_rng(0)
-    grads = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
-    moved = updates(grads, name="muon")
+    labels = optimizer_labels(PARAMS)
+    assert labels["token_embedding"] == labels["block_0"]["qkv"]["bias"] == labels["block_0"]["norm"]["scale"] == "adamw"
+    assert labels["block_0"]["qkv"]["kernel"] == "muon"
+    moved = updates(random_grads(), name="muon")
     singular = np.linalg.svd(np.asarray(moved["block_0"]["qkv"]["kernel"]))[1]
     assert singular.max() / singular.min() < 2.5  # Newton-Schulz gives singular values of roughly one size
     rest = optax.nadamw(0.1, weight_decay=0.0)
-    expected = rest.update(grads, rest.init(PARAMS), PARAMS)[0]
+    expected = rest.update(random_grads(), rest.init(PARAMS), PARAMS)[0]
     np.testing.assert_allclose(moved["token_embedding"], expected["token_embedding"], rtol=1e-5)
     np.testing.assert_allclose(moved["block_0"]["norm"]["scale"], expected["block_0"]["norm"]["scale"], rtol=1e-5)
     with pytest.raises(UserError, match="adamw or muon"):
         make_optimizer(**OPTIONS | {"name": "sgd"})
+
+
+def random_grads(seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, tolerance):
+    """Optax corrects the momentum's bias and Jordan does not, so that only their first steps are the same."""
+    params = {"wide": {"kernel": jnp.ones((16, 48))}, "tall": {"kernel": jnp.ones((48, 16))}}
+    axes = jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1), params)
+    theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=axes)
+    ours = scale_by_muon(0.95, dtype)
+    rng = np.random.default_rng(0)
+    one, two = (jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params) for _ in range(2))
+    found, state = ours.update(one, ours.init(params), params)
+    expected, _ = theirs.update(one, theirs.init(params), params)
+    np.testing.assert_allclose(found["wide"]["kernel"] / 3**0.5, expected["wide"]["kernel"], atol=tolerance)
+    np.testing.assert_allclose(found["tall"]["kernel"], expected["tall"]["kernel"], atol=tolerance)
+    found, _ = ours.update(two, state, params)
+    mixed = two["tall"]["kernel"] + 0.95 * (two["tall"]["kernel"] + 0.95 * one["tall"]["kernel"])
+    np.testing.assert_allclose(found["tall"]["kernel"], orthogonalise(mixed, dtype), atol=1e-6)
