@@ -191,11 +191,20 @@ def rotate(x_BHTK, position_BT, theta: float):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
+def _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, dtype):
+    """cuDNN's flash attention on a GPU (compute capability >= 8.0, half precision), the same through XLA elsewhere. No dropout."""
+    q_BTHK, k_BSHK, v_BSHK = (x.swapaxes(1, 2).astype(dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
+    implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
+    y_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=mask_BTS[:, None], implementation=implementation)
+    return y_BTHK.swapaxes(1, 2)
+
+
 class Attention(nn.Module):
     """Causal self-attention; with a cache it also reads and writes keys and values of earlier calls."""
 
     cfg: GPTConfig
     dtype: str
+    attention: str
 
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
@@ -213,10 +222,13 @@ class Attention(nn.Module):
             at = (0, 0, start, 0)
             k_BHSK = jax.lax.dynamic_update_slice(kv[0], k_BHSK.astype(kv[0].dtype), at)
             v_BHSK = jax.lax.dynamic_update_slice(kv[1], v_BHSK.astype(kv[1].dtype), at)
-        scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype, jnp.float32) * cfg.head_width**-0.5
-        scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
-        weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
-        y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
+        if self.attention == "fused" and kv is None and (key is None or cfg.dropout == 0.0):
+            y_BHTK = _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, self.dtype)
+        else:
+            scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype, jnp.float32) * cfg.head_width**-0.5
+            scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
+            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
+            y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")(y_BTD)
@@ -247,12 +259,13 @@ class Block(nn.Module):
 
     cfg: GPTConfig
     dtype: str
+    attention: str
 
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
         h_BTD = norm(name="attention_norm")(x_BTD)
-        h_BTD, kv = Attention(self.cfg, self.dtype, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
+        h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
         x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
         h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD))
         return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
@@ -263,6 +276,7 @@ class GPT(nn.Module):
 
     cfg: GPTConfig
     dtype: str = "float32"  # of the operands of every matrix product; sums and all else are float32
+    attention: str = "xla"  # or "fused", used where there is neither a cache nor dropout
 
     @nn.compact
     def __call__(self, tokens_BT, *, cache: KVCache | None = None, start=0, pad_B=None, dropout_key=None):
@@ -295,7 +309,9 @@ class GPT(nn.Module):
         keys, values = [], []
         for i in range(cfg.n_layer):
             kv = None if cache is None else (cache.keys[i], cache.values[i])
-            x_BTD, (k, v) = Block(cfg, self.dtype, name=f"block_{i}")(x_BTD, position_BT, mask_BTS, kv, start, _site(dropout_key, i))
+            x_BTD, (k, v) = Block(cfg, self.dtype, self.attention, name=f"block_{i}")(
+                x_BTD, position_BT, mask_BTS, kv, start, _site(dropout_key, i)
+            )
             keys.append(k)
             values.append(v)
         x_BTD = (RMSNorm if cfg.form == "qwen3" else LayerNorm)(name="final_norm")(x_BTD)

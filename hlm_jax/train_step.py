@@ -1,6 +1,8 @@
 """The training state and its step, as pure functions of arrays. No I/O, no loop, no config."""
 
+import dataclasses
 import functools
+import time
 from pathlib import Path
 
 import flax.struct
@@ -11,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT
+from hlm_jax.model import GPT, GPTConfig
 
 BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut
 
@@ -93,6 +95,38 @@ def resolve_dtype(name: str) -> tuple[str, str]:
     capability = float(getattr(device, "compute_capability", 0) or 0)
     chosen = "bfloat16" if capability >= 8.0 else "float16" if capability >= 7.0 else "float32"
     return chosen, f"{device.device_kind}, compute capability {capability}"
+
+
+def resolve_attention(name: str, cfg: GPTConfig, dtype: str, batch_size: int) -> tuple[str, str]:
+    """ "xla" or "fused" for a config's `attention`, and why.
+
+    "auto" times a layer's forward and backward pass of both on a GPU that has a fused kernel for the case (compute
+    capability >= 8.0, half precision, head width a multiple of 8 up to 128, no dropout), and takes the faster.
+    """
+    if name not in ("auto", "xla", "fused"):
+        raise UserError(f"attention={name!r}: use auto, xla or fused")
+    if name != "auto":
+        return name, "set in the config"
+    device = jax.devices()[0]
+    if cfg.dropout:
+        return "xla", "no fused kernel has dropout"
+    width = cfg.head_width
+    if device.platform != "gpu" or float(device.compute_capability) < 8.0 or dtype == "float32" or width % 8 or width > 128:
+        return "xla", "no fused kernel for this device, dtype or width"
+    seconds = {}
+    for kind in ("xla", "fused"):
+        model = GPT(dataclasses.replace(cfg, n_layer=1), dtype, kind)
+        window_BU = jnp.zeros((max(1, batch_size // jax.device_count()), cfg.block_size + 1), jnp.int32)
+        params = jax.jit(model.init)(jax.random.key(0), window_BU[:, :1])["params"]
+        step = jax.jit(jax.grad(loss_fn), static_argnums=1)
+        jax.block_until_ready(step(params, model, window_BU, None))
+        began = time.perf_counter()
+        for _ in range(20):
+            found = step(params, model, window_BU, None)
+        jax.block_until_ready(found)
+        seconds[kind] = time.perf_counter() - began
+    best = min(seconds, key=seconds.get)
+    return best, f"{max(seconds.values()) / seconds[best]:.2f}x the other, measured on one layer"
 
 
 def _cpu_flags() -> set[str]:

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -40,7 +41,24 @@ def train(config, workdir: Path) -> None:
     with contextlib.ExitStack() as stack:
         if main_process:
             stack.enter_context(checkpoint.locked(workdir))
-        Trainer(config, workdir, main_process).run()
+        try:
+            Trainer(config, workdir, main_process).run()
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            _leave_broken_group(workdir, error)
+
+
+def _leave_broken_group(workdir: Path, error: Exception) -> None:
+    """Ends this process when another of the run is gone: a collective can neither finish nor be tried again."""
+    saved = checkpoint.steps_in(workdir)
+    print(
+        f"hlm_jax.train: error: another process of this run is gone ({str(error).splitlines()[0][:160]}); start all processes again, "
+        + (f"the run resumes from step {saved[-1]}" if saved else "nothing was saved yet"),
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)  # a regular exit would wait for the lost process at the end of jax.distributed
 
 
 class Trainer:
@@ -73,7 +91,8 @@ class Trainer:
         # Training multiplies in the device's fast type; evaluation and samples in float32, as every later reader does.
         dtype, reason = train_step.resolve_dtype(config.dtype)
         self.model = GPT(GPTConfig(**config.model))
-        trained = GPT(self.model.cfg, dtype)
+        attention, why = train_step.resolve_attention(config.attention, self.model.cfg, dtype, batch)
+        trained = GPT(self.model.cfg, dtype, attention)
         self.dtype = dtype
         optimizer, self.learning_rate = optim.make_optimizer(**config.optim, total_steps=self.total_steps, product_dtype=dtype)
         ema_decay = config.train.ema_decay
@@ -85,7 +104,8 @@ class Trainer:
         self.say(
             f"model {config.model.form}: {configs.count_parameters(config.model):,} parameters; {len(tokens):,} training tokens; "
             f"{self.total_steps:,} steps of {batch} x {block} = {self.total_steps / self.windows.steps_per_epoch:.1f} epochs; "
-            f"{devices} {jax.devices()[0].device_kind} device{'s' if devices > 1 else ''}, {dtype} ({reason})"
+            f"{devices} {jax.devices()[0].device_kind} device{'s' if devices > 1 else ''}\n"
+            f"products in {dtype} ({reason}), attention {attention} ({why})"
         )
         if main_process:
             self.tokenizer.save(workdir / "tokenizer")

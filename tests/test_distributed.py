@@ -1,5 +1,6 @@
 """Two real processes on this machine."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from hlm_jax import checkpoint
 from hlm_jax.metrics import read_metrics
 
 
@@ -44,6 +46,33 @@ def test_two_processes_give_the_losses_of_one(environment, tiny, trained, tmp_pa
     np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-4)
     one, two = ([r["val_bits_per_char"] for r in read_metrics(w) if "val_bits_per_char" in r] for w in (trained[0], tmp_path))
     np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny, tmp_path, victim):
+    overrides = ("train.steps=100000", "train.eval_every_steps=100000", "checkpoint.every_steps=20", "train.log_every_steps=10")
+    processes = start(environment, tiny, tmp_path, 2, overrides)
+    for line in processes[0].stdout:
+        if line.startswith("step 50/"):
+            break
+    processes[victim].kill()
+    out, _ = processes[1 - victim].communicate(timeout=100)
+    assert processes[1 - victim].returncode == 2, out
+    assert "another process of this run is gone" in out
+    kept = checkpoint.steps_in(tmp_path)[-1]
+    assert kept >= 20
+    if victim == 0:
+        return
+    processes = start(environment, tiny, tmp_path, 2, overrides)
+    seen = []
+    for line in processes[0].stdout:
+        seen.append(line)
+        if line.startswith(f"step {kept + 20}/"):
+            break
+    assert any(f"resuming from step {kept}" in line for line in seen)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
 
 
 def test_a_wrong_address_is_one_line(command, tiny, tmp_path):

@@ -78,6 +78,16 @@ def test_cached_steps_equal_the_full_forward(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_fused_attention_is_the_same_function(form):
+    model, params = build(form)
+    fused = GPT(model.cfg, "float32", "fused")
+    ids = tokens()
+    np.testing.assert_allclose(logits(fused, params, ids), logits(model, params, ids), atol=2e-6)
+    key = jax.random.key(0)  # with dropout there is no fused form: the plain one is used
+    np.testing.assert_array_equal(logits(fused, params, ids, dropout_key=key), logits(model, params, ids, dropout_key=key))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_left_padding_changes_nothing(form):
     model, params = build(form)
     ids = tokens((1, 10))

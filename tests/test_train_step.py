@@ -9,7 +9,17 @@ import pytest
 
 from hlm_jax.errors import UserError
 from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.train_step import LossScale, init_state, local_copy, loss_fn, make_mesh, make_train_step, resolve_dtype, token_losses
+from hlm_jax.train_step import (
+    LossScale,
+    init_state,
+    local_copy,
+    loss_fn,
+    make_mesh,
+    make_train_step,
+    resolve_attention,
+    resolve_dtype,
+    token_losses,
+)
 
 CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 OPTIMIZER = optax.adamw(1e-2)
@@ -155,6 +165,15 @@ def test_token_losses_are_float32_negative_log_likelihoods():
     found = token_losses(logits, targets)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_attention_policy():
+    assert resolve_attention("auto", CFG, "bfloat16", 8) == ("xla", "no fused kernel has dropout")
+    plain = dataclasses.replace(CFG, dropout=0.0)
+    assert resolve_attention("auto", plain, "bfloat16", 8)[0] == "xla"  # this is a CPU
+    assert resolve_attention("fused", plain, "bfloat16", 8)[0] == "fused"
+    with pytest.raises(UserError, match="auto, xla or fused"):
+        resolve_attention("flash", plain, "bfloat16", 8)
 
 
 def test_dtype_policy():
