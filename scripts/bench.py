@@ -263,7 +263,8 @@ def report(out) -> str:
             f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} (median; worst round {r['min']:.2f}x)",
             f"         {train['tokens_per_second']:,.0f} tokens/s, {train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
             + (f", {train['mfu_of_datasheet']:.1%} of the datasheet" if train["mfu_of_datasheet"] else ""),
-            f"         compiled in {train['compile_seconds_cold']:.1f} s, from the cache in {train['compile_seconds_cached']:.1f} s; program {train['program_bytes'] / 1e6:,.0f} MB"
+            f"         compiled in {train['compile_seconds_cold']:.1f} s, from the cache in {train['compile_seconds_cached']:.1f} s; "
+            f"program {train['program_bytes'] / 1e6:,.0f} MB"
             + (f", device peak {train['peak_bytes'] / 1e6:,.0f} MB" if train["peak_bytes"] else ""),
         ]
         if out["config"].endswith("base.py"):
