@@ -164,9 +164,30 @@ def local_copy(tree, mesh: Mesh):
     return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
+@jax.custom_vjp
 def token_losses(logits_BTV, targets_BT):
-    """Negative log-likelihood of every target in nats, [B, T], computed in float32."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV.astype(jnp.float32), targets_BT)
+    """Negative log-likelihood of every target in nats, [B, T], computed in float32.
+
+    Its derivative, softmax minus one-hot, is written out as one pass over the logits: autodiff would scatter the one-hot
+    part into an array of zeros as large as the logits.
+    """
+    return _token_losses(logits_BTV, targets_BT)[0]
+
+
+def _token_losses(logits_BTV, targets_BT):
+    logits_BTV = logits_BTV.astype(jnp.float32)
+    log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    return log_total_BT - picked_BT, (logits_BTV, log_total_BT, targets_BT)
+
+
+def _token_losses_backward(saved, grad_BT):
+    logits_BTV, log_total_BT, targets_BT = saved
+    one_hot_BTV = jnp.arange(logits_BTV.shape[-1]) == targets_BT[..., None]
+    return grad_BT[..., None] * (jnp.exp(logits_BTV - log_total_BT[..., None]) - one_hot_BTV), None
+
+
+token_losses.defvjp(_token_losses, _token_losses_backward)
 
 
 def loss_fn(params, model: GPT, window_BU, key):

@@ -82,7 +82,7 @@ def command(environment):
     """Runs `python …` to its end; the completed process with text output."""
 
     def run(*words, cwd=REPO, timeout=150, **more):
-        env = environment | more.pop("env", {})
+        env = {k: v for k, v in (environment | more.pop("env", {})).items() if v}
         done = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **more)
         assert "Traceback" not in done.stderr, done.stderr
         return done

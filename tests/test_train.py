@@ -295,6 +295,24 @@ def test_a_write_that_fails_in_the_middle_of_a_save_is_one_line(environment, tin
     assert checkpoint.steps_in(tmp_path / "run") == []
 
 
+def test_help_and_config_are_answered_without_loading_jax(command):
+    code = (
+        "import sys; from hlm_jax import train\n"
+        "try: train.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('jax loaded:', 'jax' in sys.modules)"
+    )
+    for words in (["--help"], ["--config", "configs/tiny.py", "--print_config"], ["--config", "absent.py"], ["--nonsense"]):
+        assert "jax loaded: False" in command("-c", code, *words).stdout
+
+
+def test_compiled_programs_are_kept_beside_the_runs(train, tmp_path):
+    clean = {"JAX_COMPILATION_CACHE_DIR": ""}
+    done = train(tmp_path / "run", "train.steps=2", "train.eval_every_steps=100", env=clean)
+    assert done.returncode == 0, done.stderr
+    assert any((tmp_path / ".jax_cache").iterdir())
+
+
 def test_works_from_another_folder(command, tiny, tmp_path, environment):
     repo = environment["PYTHONPATH"]
     done = command("-m", "hlm_jax.train", "--config", os.path.join(repo, "configs/tiny.py"), "--print_config", cwd=tmp_path)
