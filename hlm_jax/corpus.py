@@ -150,7 +150,8 @@ def _decode(data: bytes, path: Path) -> str:
         readable.append((_plausibility(text), encoding == candidates[0], text))
     if readable:
         plausible, _, text = max(readable, key=lambda found: found[:2])
-        if plausible > 0.6:  # what other encodings turn into scores about 0.5: rare Han characters only
+        # What other encodings turn into scores about 0.5, rare Han characters only; a heading alone has few frequent ones.
+        if plausible > (0.6 if len(text) >= 200 else 0.5):
             return text
     raise CorpusError(f"{path}: not text in UTF-8, UTF-16, GB18030 or Big5; save it as UTF-8 and try again")
 
