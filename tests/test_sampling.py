@@ -75,7 +75,7 @@ def test_the_window_slides_past_the_block(params, greedy):
 
 def test_blocks_of_the_stream_add_up(params, random):
     blocks = list(random.stream(params, PROMPTS, 20, seed=1))
-    assert [b.shape for b in blocks[:2]] == [(3, 8), (3, 8 if blocks[1].shape[1] == 8 else blocks[1].shape[1])]
+    assert [b.shape for b in blocks] == [(3, 8), (3, 8), (3, 4)]
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), random.generate(params, PROMPTS, 20, seed=1))
 
 
