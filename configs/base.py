@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
             },
             "split": {
                 "held_out": False,  # True: test chapters 5, 15, …; validation 10, 20, …
+                "train_every": 1,  # N: only every Nth training chapter
             },
             "tokenizer": {
                 # Tokens per character of the validation chapters: 1.0 -> .824, .998 -> .784, .995 -> .774, .993 -> .772,
@@ -39,7 +40,12 @@ def get_config() -> ConfigDict:
                 "n_layer": 12,
                 "n_head": 12,
                 "n_embd": 768,
-                "dropout": 0.1,
+                "dropout": 0.1,  # of embeddings, attention weights and both residual branches
+                "embedding_dropout": -1.0,  # a rate of its own for one of them; -1: dropout's
+                "attention_dropout": -1.0,
+                "residual_dropout": -1.0,
+                "mlp_dropout": 0.0,  # of the MLP's hidden layer
+                "word_dropout": 0.0,  # of all occurrences of a token in a row at once
                 "rope_theta": 10000.0,  # qwen3 only
             },
             "optim": {
@@ -60,6 +66,8 @@ def get_config() -> ConfigDict:
                 "epochs": 2000,
                 "steps": 0,  # when set, wins over epochs
                 "accumulate_steps": 1,
+                "corrupt_inputs": 0.0,  # share of the input tokens replaced by random ones
+                "random_offset": True,
                 "steps_per_dispatch": 8,  # taken down to a divisor of the evaluation and checkpoint intervals
                 "ema_decay": 0.0,  # 0: no average of the weights is kept
                 "eval_every_steps": 1000,

@@ -27,24 +27,40 @@ def load_config(path: str, overrides=()) -> ConfigDict:
     Raises:
       ConfigError: missing file, unknown key (the nearest one is named), wrong type, impossible value.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"{path}: no such config file" + _nearest(file.name, [p.name for p in file.parent.glob("*.py")]))
-    spec = importlib.util.spec_from_file_location(f"hlm_config_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(file.resolve().parent.parent))  # a config may build on another: from configs import base
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
+        config = load_module(path, needs=("get_config",)).get_config()
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     config.lock()
     for override in overrides:
         _override(config, override)
     check(config)
     return config
+
+
+def load_module(path: str, needs: tuple[str, ...]):
+    """The module of a Python file, which may import others of the configs folder that it lies in.
+
+    Raises:
+      ConfigError: no such file, one that does not run, or one without the names it `needs`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{path}: no such file" + _nearest(file.name, [p.name for p in file.parent.glob("*.py")]))
+    spec = importlib.util.spec_from_file_location(f"hlm_config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.resolve().parent.parent))  # a config may build on another: from configs import base
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    if missing := [name for name in needs if not hasattr(module, name)]:
+        raise ConfigError(f"{path} defines no {missing[0]}")
+    return module
 
 
 def _override(config: ConfigDict, text: str) -> None:
@@ -138,6 +154,7 @@ def check(config: ConfigDict) -> None:
         ("checkpoint.every_steps", 1),
         ("checkpoint.keep_latest", 1),
         ("corpus.parts", 10),
+        ("split.train_every", 1),
         ("train.epochs", 0),
         ("train.steps", 0),
         ("train.patience", 0),
@@ -158,8 +175,11 @@ def check(config: ConfigDict) -> None:
         model.form == "gpt2" or model.n_embd // model.n_head % 2 == 0,
         f"form qwen3 rotates pairs: model.n_embd / model.n_head = {model.n_embd // model.n_head} must be even",
     )
-    need(0 <= model.dropout < 1, f"model.dropout={model.dropout} must lie in [0, 1)")
-    need(0 <= train.ema_decay < 1, f"train.ema_decay={train.ema_decay} must lie in [0, 1)")
+    for key in ("model.dropout", "model.mlp_dropout", "model.word_dropout", "train.corrupt_inputs", "train.ema_decay"):
+        need(0 <= flatten(config)[key] < 1, f"{key}={flatten(config)[key]} must lie in [0, 1)")
+    for key in ("model.embedding_dropout", "model.attention_dropout", "model.residual_dropout"):
+        rate = flatten(config)[key]
+        need(rate == -1 or 0 <= rate < 1, f"{key}={rate} must lie in [0, 1), or be -1 for model.dropout's rate")
     need(0.98 <= config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)")
     need(
         train.batch_size % train.accumulate_steps == 0,

@@ -89,14 +89,17 @@ def load_corpus(*, path: str, edition: str, cache_dir: str, convert: str, parts:
     return Corpus(name, chapters, report)
 
 
-def split_chapters(chapters, *, held_out: bool) -> dict[str, list[Chapter]]:
-    """{"train", "val", "test"}: with `held_out`, chapters 5, 15, … test, 10, 20, … validate and the rest train."""
+def split_chapters(chapters, *, held_out: bool, train_every: int = 1) -> dict[str, list[Chapter]]:
+    """{"train", "val", "test"}: with `held_out`, chapters 5, 15, … test, 10, 20, … validate and the rest train.
+
+    `train_every` N keeps every Nth of the training chapters, for experiments on how much text matters.
+    """
     splits = {"train": [], "val": [], "test": []}
     for chapter in chapters:
         last = chapter.number % 10
         split = {5: "test", 0: "val"}.get(last, "train") if held_out else "train"
         splits[split].append(chapter)
-    return splits
+    return splits | {"train": splits["train"][::train_every]}
 
 
 def describe(report: dict) -> str:

@@ -11,9 +11,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from hlm_jax.model import GPT
 from hlm_jax.train_step import token_losses
+
+_ADAM = optax.scale_by_adam(b1=0.0, b2=0.999)  # of adaptive evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Evaluator:
     def __init__(self, model: GPT, *, batch_size: int = 16):
         self.model, self.batch_size = model, batch_size
         self._losses = jax.jit(self._window_losses)
+        self._adaptive = None
 
     def _window_losses(self, params, inputs_BT, targets_BT):
         logits_BTV, _ = self.model.apply({"params": params}, inputs_BT)
@@ -94,11 +98,97 @@ class Evaluator:
 
     def score(self, params, tokenizer, texts) -> list[Score]:
         """A Score per text; every text begins like a chapter, after a separator."""
-        sequences = [[tokenizer.separator_id, *tokenizer.encode(text)] for text in texts]
-        nats = self.token_nats(params, sequences)
-        return [Score(float(n.sum(dtype=np.float64)), len(n), len(text)) for n, text in zip(nats, texts, strict=True)]
+        return scores(self.token_nats(params, encode(tokenizer, texts)), texts)
+
+    def adaptive_token_nats(self, params, sequences, *, learning_rate: float) -> list[np.ndarray]:
+        """token_nats of a model that learns from what it has scored (dynamic evaluation, Krause et al., arXiv 1709.07432).
+
+        The sequences are read in their order, window by window; a window's new tokens are scored first, and then one Adam step
+        is taken on them, so that no token is scored by weights that have seen it.
+        """
+        if self._adaptive is None:
+            self._adaptive = jax.jit(self._score_and_learn, donate_argnums=(0, 1))
+        block = self.model.cfg.block_size
+        params = jax.tree.map(jnp.copy, params)  # given away at every step
+        state = _ADAM.init(params)
+        out = []
+        for ids in sequences:
+            found = []
+            for start, first, end in sliding_windows(len(ids) - 1, block):
+                window = np.zeros(block + 1, np.int32)
+                window[: end - start + 1] = ids[start : end + 1]
+                new = np.zeros(block, np.float32)
+                new[first - start : end - start] = 1.0
+                params, state, nats_T = self._adaptive(params, state, window, new, learning_rate)
+                found.append((nats_T, slice(first - start, end - start)))
+            out.append(np.concatenate([np.asarray(nats_T)[part] for nats_T, part in found]))
+        return out
+
+    def _score_and_learn(self, params, state, window_U, new_T, learning_rate):
+        def loss(params):
+            nats_BT = self._window_losses(params, window_U[None, :-1], window_U[None, 1:])
+            return (nats_BT[0] * new_T).sum() / new_T.sum(), nats_BT[0]
+
+        grads, nats_T = jax.grad(loss, has_aux=True)(params)
+        updates, state = _ADAM.update(grads, state)
+        return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), state, nats_T
+
+
+def encode(tokenizer, texts) -> list[list[int]]:
+    """Token sequences to score: every text begins like a chapter, after a separator."""
+    return [[tokenizer.separator_id, *tokenizer.encode(text)] for text in texts]
+
+
+def scores(nats, texts) -> list[Score]:
+    """A Score per text from the nats of its tokens."""
+    return [Score(float(n.sum(dtype=np.float64)), len(n), len(text)) for n, text in zip(nats, texts, strict=True)]
+
+
+def mix(nats, weights) -> list[np.ndarray]:
+    """Nats of a mixture of models: the weighted mean of the probabilities that they give to every token.
+
+    Args:
+      nats: for every model the arrays of token_nats.
+      weights: one per model; they sum to 1, and so do then the mixture's probabilities over the vocabulary.
+    """
+    assert abs(sum(weights) - 1) < 1e-9
+
+    def one(of):
+        return -np.logaddexp.reduce([np.log(w) - np.asarray(n, np.float64) for w, n in zip(weights, of, strict=True) if w])
+
+    return [one(of) for of in zip(*nats, strict=True)]
+
+
+def fit_weight(nats, other) -> float:
+    """The weight of `other` in a mixture of two models that costs these tokens least (expectation maximisation; the cost is convex)."""
+    a, b = (np.exp(-np.concatenate(of).astype(np.float64)) for of in (nats, other))
+    weight = 0.5
+    for _ in range(200):
+        weight = float((weight * b / ((1 - weight) * a + weight * b)).mean())
+    return weight
 
 
 def total(scores) -> Score:
     """The sum of Scores."""
     return sum(scores, Score(0.0, 0, 0))
+
+
+def paired_difference(bits, baseline_bits, chars, *, draws: int = 4000) -> tuple[float, float, float]:
+    """Difference in bits/char of two models on the same chapters, with its bootstrap interval (Efron & Tibshirani 1993).
+
+    Args:
+      bits, baseline_bits: total bits, [seeds, chapters]; a seed's two rows belong together.
+      chars: characters of every chapter, [chapters].
+      draws: resamples of chapters and of seeds.
+
+    Returns:
+      (difference, 2.5th percentile, 97.5th percentile); below 0 the first model is better.
+    """
+    saved, chars = np.subtract(bits, baseline_bits), np.asarray(chars, np.float64)
+    seeds, chapters = saved.shape
+    rng = np.random.default_rng(0)
+    which = rng.integers(chapters, size=(draws, chapters))
+    rows = rng.integers(seeds, size=(draws, seeds))
+    drawn = saved[rows[:, :, None], which[:, None, :]].mean(axis=1).sum(axis=-1) / chars[which].sum(axis=-1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(saved.mean(axis=0).sum() / chars.sum()), float(low), float(high)

@@ -1,9 +1,9 @@
-"""An interpolated modified Kneser-Ney model of characters: the floor that every result is held against.
+"""An interpolated modified Kneser-Ney model: over characters the floor that every result is held against.
 
 Chen & Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling" (TR-10-98), section 3: three discounts
-an order, estimated from counts of counts; lower orders count distinct left neighbours. Characters never seen in training
-share the probability of one unknown symbol evenly, so that the probabilities over all of Unicode sum to 1.
-Numpy only; knows nothing of tokens or neural models.
+an order, estimated from counts of counts; lower orders count distinct left neighbours. Symbols never seen in training
+share the probability of one unknown symbol evenly, so that the probabilities over the whole alphabet sum to 1: all of
+Unicode for characters, the vocabulary for token ids. Numpy only; knows nothing of tokenizers or neural models.
 """
 
 import numpy as np
@@ -14,19 +14,26 @@ _CODE_POINTS = 0x110000 - 0x800  # all of Unicode but the surrogates
 
 
 class KneserNey:
-    """A character n-gram model fitted on `texts`, each of which starts afresh."""
+    """An n-gram model of symbols, fitted on `texts`, each of which starts afresh.
 
-    def __init__(self, texts, order: int = 5):
+    Args:
+      texts: strings, or sequences of token ids.
+      order: the longest n-gram.
+      alphabet_size: how many symbols there are, seen or not; left out: Unicode's characters.
+    """
+
+    def __init__(self, texts, order: int = 5, *, alphabet_size: int = _CODE_POINTS):
         if order < 1:
             raise ValueError(f"order must be at least 1, not {order}")
         self.order = order
-        characters = sorted({char for text in texts for char in text})
-        self._index = {char: i for i, char in enumerate(characters, start=2)}
-        self._width = len(characters) + 2  # grams are keyed by context * width + character
+        symbols = sorted({symbol for text in texts for symbol in text})
+        self._index = {symbol: i for i, symbol in enumerate(symbols, start=2)}
+        self._width = len(symbols) + 2  # grams are keyed by context * width + symbol
+        self._unseen = alphabet_size - len(symbols)
         self._fit([self._ids(text) for text in texts])
 
-    def _ids(self, text: str) -> np.ndarray:
-        ids = np.array([self._index.get(char, _UNKNOWN) for char in text], dtype=np.int64)
+    def _ids(self, text) -> np.ndarray:
+        ids = np.array([self._index.get(symbol, _UNKNOWN) for symbol in text], dtype=np.int64)
         return np.concatenate([np.full(self.order - 1, _START, dtype=np.int64), ids])
 
     def _fit(self, sequences) -> None:
@@ -60,11 +67,11 @@ class KneserNey:
             self._discounted.append((count - discount) / np.where(known, total, 1)[context])
             self._backoff.append(np.where(known, kept_back / np.where(known, total, 1), 1.0))
 
-    def probabilities(self, text: str) -> np.ndarray:
-        """P(character | up to order-1 characters before it), shape [len(text)], float64."""
+    def probabilities(self, text) -> np.ndarray:
+        """P(symbol | up to order-1 symbols before it), shape [len(text)], float64."""
         ids = self._ids(text)
         n_seen = self._width - 2
-        p = np.full(len(ids), 1.0 / (n_seen + 1))  # the 0-gram: every seen character and the unknown alike
+        p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))  # the 0-gram: every seen symbol and the unknown alike
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])
@@ -76,11 +83,11 @@ class KneserNey:
             backoff = np.where(known, self._backoff[n][np.where(known, context, 0)], 1.0)
             p = discounted + backoff * p
             gram = np.where(found, place, -1)
-        p = np.where(ids == _UNKNOWN, p / (_CODE_POINTS - n_seen), p)
+        p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
         return p[self.order - 1 :]
 
-    def bits(self, text: str) -> float:
-        """Total bits of `text`, every character counted."""
+    def bits(self, text) -> float:
+        """Total bits of `text`, every symbol counted."""
         return float(-np.log2(self.probabilities(text)).sum())
 
     def bits_per_char(self, texts) -> float:

@@ -13,8 +13,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, GPTConfig
+from hlm_jax.model import GPT, GPTConfig, entry_index, random_bits
 
+_CORRUPTION = 1 << 20  # folds into a step's key beside the model's layers
 BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut
 
 
@@ -108,7 +109,7 @@ def resolve_attention(name: str, cfg: GPTConfig, dtype: str, batch_size: int) ->
     if name != "auto":
         return name, "set in the config"
     device = jax.devices()[0]
-    if cfg.dropout:
+    if cfg.dropout_rate("attention"):
         return "xla", "no fused kernel has dropout"
     width = cfg.head_width
     if device.platform != "gpu" or float(device.compute_capability) < 8.0 or dtype == "float32" or width % 8 or width > 128:
@@ -190,13 +191,24 @@ def _token_losses_backward(saved, grad_BT):
 token_losses.defvjp(_token_losses, _token_losses_backward)
 
 
-def loss_fn(params, model: GPT, window_BU, key):
-    """Mean nats/token of windows [B, T + 1] under dropout with `key`."""
-    logits_BTV, _ = model.apply({"params": params}, window_BU[:, :-1], dropout_key=key)
+def corrupt(tokens_BT, rate: float, vocab_size: int, key):
+    """Replaces a share `rate` of the tokens by ones drawn evenly from the vocabulary (data noising, Xie et al., arXiv 1703.02573)."""
+    index_BT = entry_index(tokens_BT.shape)
+    hit_BT = random_bits(index_BT, jax.random.fold_in(key, 0)) < jnp.uint32(rate * 2**32)
+    other_BT = random_bits(index_BT, jax.random.fold_in(key, 1)) % jnp.uint32(vocab_size)
+    return jnp.where(hit_BT, other_BT.astype(tokens_BT.dtype), tokens_BT)
+
+
+def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs: float = 0.0):
+    """Mean nats/token of windows [B, T + 1] under dropout with `key`, a share `corrupt_inputs` of the inputs replaced; targets stay."""
+    inputs_BT = window_BU[:, :-1]
+    if corrupt_inputs and key is not None:
+        inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, jax.random.fold_in(key, _CORRUPTION))
+    logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
     return token_losses(logits_BTV, window_BU[:, 1:]).mean()
 
 
-def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: float, mesh: Mesh):
+def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: float, mesh: Mesh, corrupt_inputs: float = 0.0):
     """Jitted training steps: (state, windows [K, B, T + 1], key) -> (state, metrics), K steps in one dispatch.
 
     Metrics are arrays [K]: "loss", "grad_norm", "skipped" (1 where float16 gradients overflowed and nothing moved) and
@@ -207,7 +219,7 @@ def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: 
 
     def gradients(params, window_BU, key, scale):
         def scaled(params, window_BU, key):
-            return loss_fn(params, model, window_BU, key) * scale
+            return loss_fn(params, model, window_BU, key, corrupt_inputs) * scale
 
         if accumulate_steps == 1:
             loss, grads = jax.value_and_grad(scaled)(params, window_BU, key)

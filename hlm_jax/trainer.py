@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from hlm_jax import checkpoint, corpus, data, optim, train_step
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError
-from hlm_jax.evaluate import Evaluator, total
+from hlm_jax.evaluate import Evaluator, encode, scores, total
 from hlm_jax.metrics import MetricsWriter, Progress, duration, plot_losses
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
@@ -74,12 +74,13 @@ class Trainer:
         self.tokenizer = train_tokenizer(training_texts, vocab_size=config.model.vocab_size, **config.tokenizer)
         tokens = data.token_stream(self.tokenizer, self.splits["train"])
         block, batch = config.model.block_size, config.train.batch_size
-        self.windows = data.Windows(tokens, block_size=block, batch_size=batch, seed=config.seed)
+        self.windows = data.Windows(tokens, block_size=block, batch_size=batch, seed=config.seed, random_offset=config.train.random_offset)
         self.total_steps = config.train.steps or math.ceil(config.train.epochs * self.windows.steps_per_epoch)
         self.floor = None
-        if self.splits["val"]:
-            floor = KneserNey(training_texts)
-            self.floor = floor.bits_per_char([chapter.text for chapter in self.splits["val"]])
+        self.val_texts = [chapter.text for chapter in self.splits["val"]]
+        self.val_sequences = encode(self.tokenizer, self.val_texts)
+        if self.val_texts:
+            self.floor = KneserNey(training_texts).bits_per_char(self.val_texts)
 
         self.mesh = train_step.make_mesh(config.mesh.fsdp)
         devices, parts = self.mesh.size, config.train.accumulate_steps
@@ -99,7 +100,14 @@ class Trainer:
         root = jax.random.key(config.seed)
         self.dropout_key = jax.random.fold_in(root, 1)
         self._init = lambda: train_step.init_state(trained, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh)
-        self.train_steps = train_step.make_train_step(trained, optimizer, accumulate_steps=parts, ema_decay=ema_decay, mesh=self.mesh)
+        self.train_steps = train_step.make_train_step(
+            trained,
+            optimizer,
+            accumulate_steps=parts,
+            ema_decay=ema_decay,
+            mesh=self.mesh,
+            corrupt_inputs=config.train.corrupt_inputs,
+        )
         self.evaluator = Evaluator(self.model, batch_size=max(1, min(64, 4096 // block)))
         self.say(
             f"model {config.model.form}: {configs.count_parameters(config.model):,} parameters; {len(tokens):,} training tokens; "
@@ -111,6 +119,8 @@ class Trainer:
             self.tokenizer.save(workdir / "tokenizer")
         self.checkpointer = checkpoint.Checkpointer(workdir, keep_latest=config.checkpoint.keep_latest)
         self.metrics = {}  # of the newest evaluation, and the best one so far
+        self.painter_job = None
+        self.seconds = self.stalled = self.computing = 0.0  # of this process's loop: all, nothing computed, evaluation and samples
 
     def say(self, text: str) -> None:
         if self.main_process:
@@ -194,7 +204,9 @@ class Trainer:
         ends = self._dispatches(start)
         pending = None
         self.began, self.began_step = time.monotonic(), start
-        with concurrent.futures.ThreadPoolExecutor(1) as reader:  # the next windows are cut while the device computes
+        first_began = self.began
+        # While the device computes, one thread cuts the next windows and another draws the plot.
+        with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as self.painter:
             upcoming = reader.submit(self._load, start, ends[0])
             for i, done in enumerate(ends):
                 first = ends[i - 1] if i else start
@@ -209,18 +221,21 @@ class Trainer:
                     self.progress.step(done)
                 must_evaluate = self._due(self.config.train.eval_every_steps, done) and bool(self.splits["val"])
                 must_save = self._due(self.config.checkpoint.every_steps, done) or must_evaluate
-                if must_evaluate or must_save or stopping or self._due(self.config.train.log_every_steps, done):
+                if must_evaluate or must_save or stopping:
                     self._read(*pending)
                     pending = None
-                if must_evaluate:
-                    self._evaluate(state, done)
-                elif must_save:
-                    self._plot_and_sample(state, done)
-                if must_save or stopping:
+                    idle = time.monotonic()  # nothing is left to compute: what is not device work from here on is a stall
+                    computing = self._evaluate(state, done) if must_evaluate else self._plot_and_sample(state, done) if must_save else 0.0
                     self._save(state, done, wait=stopping or done == self.total_steps)
                     self.began, self.began_step = time.monotonic(), done
+                    self.computing += computing
+                    if done < self.total_steps:  # the last save has nothing left to hold up
+                        self.stalled += self.began - idle - computing
                 if stopping or self.metrics.get("stopped_early"):
                     break
+        if self.painter_job:
+            self.painter_job.result()  # raises what went wrong while drawing
+        self.seconds = time.monotonic() - first_began
         return state
 
     def _due(self, every_steps: int, done: int) -> bool:
@@ -274,10 +289,12 @@ class Trainer:
         params = state.params if state.ema_params is None else state.ema_params
         return train_step.local_copy(params, self.mesh)
 
-    def _evaluate(self, state, step: int) -> None:
-        texts = [chapter.text for chapter in self.splits["val"]]
+    def _evaluate(self, state, step: int) -> float:
+        """Scores, plots and samples; the seconds of device work in it."""
         params = self._reading_params(state)
-        score = total(self.evaluator.score(params, self.tokenizer, texts))
+        began = time.monotonic()
+        score = total(scores(self.evaluator.token_nats(params, self.val_sequences), self.val_texts))
+        computing = time.monotonic() - began
         best = self.metrics.get("best_val_bits_per_char", math.inf)
         values = {"val_nats_per_token": score.nats_per_token, "val_bits_per_char": score.bits_per_char}
         self.metrics = self.metrics | values | {"ngram_bits_per_char": self.floor}
@@ -295,16 +312,23 @@ class Trainer:
             )
             if self.metrics.get("stopped_early"):
                 self.progress.say(f"stopping early: no better validation score in {patience} evaluations")
-        self._plot_and_sample(state, step, params)
+        return computing + self._plot_and_sample(state, step, params)
 
-    def _plot_and_sample(self, state, step: int, params=None) -> None:
+    def _plot_and_sample(self, state, step: int, params=None) -> float:
+        """Seconds of device work, as _evaluate."""
         params = self._reading_params(state) if params is None else params  # every process takes part in gathering them
         if not self.main_process:
-            return
-        plot_losses(self.workdir, self.floor)
+            return 0.0
+        if self.painter_job:
+            self.painter_job.result()
+        self.painter_job = self.painter.submit(plot_losses, self.workdir, self.floor)
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
-        (folder / f"step_{step:06d}.txt").write_text(self._sample(params) + "\n", encoding="utf-8")
+        began = time.monotonic()
+        text = self._sample(params)
+        computing = time.monotonic() - began
+        (folder / f"step_{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
+        return computing
 
     def _sample(self, params) -> str:
         sample = self.config.sample
@@ -341,6 +365,11 @@ class Trainer:
         else:
             self.say("\nno chapters are held out in this config: its loss says nothing about new text (see configs/base_heldout.py)")
         self.say(f"\n{self._sample(params)}\n")
+        if self.seconds:
+            self.say(
+                f"of {duration(self.seconds)}, evaluations and samples computed {self.computing / self.seconds:.1%}; logs, plots and "
+                f"checkpoints left the device idle for {self.stalled / self.seconds:.1%}"
+            )
         for what, where in (
             ("loss plot", "loss.png"),
             ("checkpoints", "checkpoints"),

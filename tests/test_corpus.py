@@ -178,6 +178,9 @@ def test_split_is_by_chapter(edition):
     assert [c.number for c in splits["val"]] == list(range(10, 81, 10))
     assert len(splits["train"]) == 64
     assert len(split_chapters(edition.chapters, held_out=False)["train"]) == 80
+    fewer = split_chapters(edition.chapters, held_out=True, train_every=4)
+    assert fewer["train"] == splits["train"][::4]
+    assert (fewer["val"], fewer["test"]) == (splits["val"], splits["test"])
 
 
 def test_a_wrong_number_of_chapters_is_an_error(edition):

@@ -19,6 +19,15 @@ def test_probabilities_over_all_of_unicode_sum_to_one(order):
         assert total == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("alphabet_size", [9, 40])
+def test_probabilities_over_a_vocabulary_of_token_ids_sum_to_one(alphabet_size):
+    texts = [[3, 1, 4, 1, 5, 2, 6, 5, 3, 5], [8, 0, 7, 3, 1, 4]]
+    model = KneserNey(texts, 3, alphabet_size=alphabet_size)
+    for context in ([], [3], [3, 1], [6, 6]):
+        total = sum(model.probabilities([*context, token])[-1] for token in range(alphabet_size))
+        assert total == pytest.approx(1.0, abs=1e-12)
+
+
 def brute_force(texts, order, text):
     """Interpolated Kneser-Ney with the fixed discounts of a tiny text, from dictionaries: slow and plain."""
     pad = "\0" * (order - 1)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.train_step import (
     LossScale,
+    corrupt,
     init_state,
     local_copy,
     loss_fn,
@@ -137,6 +139,40 @@ def test_dropout_of_a_step_depends_on_the_step_and_repeats_on_resume():
     params = compiled()[0]().params
     loss = jax.jit(lambda step: loss_fn(params, GPT(CFG), jnp.asarray(data[0]), jax.random.fold_in(jax.random.key(1), step)))
     assert float(loss(0)) == float(loss(0)) != float(loss(1))
+
+
+def test_corruption_replaces_a_share_of_the_inputs_evenly_and_no_target():
+    ids = jnp.full((256, 128), 7, jnp.int32)
+    found = np.asarray(corrupt(ids, 0.1, 61, jax.random.key(0)))
+    hit = found != 7
+    assert hit.mean() == pytest.approx(0.1 * 60 / 61, abs=4 * math.sqrt(0.09 / hit.size))
+    counts = np.bincount(found[hit], minlength=61)[np.arange(61) != 7]
+    assert (abs(counts / counts.mean() - 1) < 6 / math.sqrt(counts.mean())).all()
+    np.testing.assert_array_equal(found, corrupt(ids, 0.1, 61, jax.random.key(0)))
+    assert (found != np.asarray(corrupt(ids, 0.1, 61, jax.random.key(1)))).any()
+
+    model, params, window = GPT(dataclasses.replace(CFG, dropout=0.0)), compiled()[0]().params, jnp.asarray(batches(1)[0])
+    plain = float(loss_fn(params, model, window, None))
+    assert float(loss_fn(params, model, window, None, 0.5)) == plain  # evaluation reads clean text
+    noisy = float(loss_fn(params, model, window, jax.random.key(0), 0.5))
+    assert noisy != plain
+    key = jax.random.fold_in(jax.random.key(0), 1 << 20)
+    inputs = corrupt(window[:, :-1], 0.5, CFG.vocab_size, key)
+    expected = token_losses(model.apply({"params": params}, inputs)[0], window[:, 1:]).mean()
+    assert noisy == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_corruption_does_not_depend_on_the_mesh():
+    def losses(n_devices):
+        mesh, model = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG)
+        step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corrupt_inputs=0.3)
+        state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+        _, metrics = step(state, np.stack(batches(2)), jax.random.key(1))
+        return np.asarray(metrics["loss"])
+
+    one = losses(1)
+    np.testing.assert_allclose(losses(8), one, rtol=2e-5)
+    assert (one != run(n_steps=2)[0]).all()
 
 
 def test_the_average_of_the_weights_follows_them():
