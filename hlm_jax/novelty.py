@@ -146,13 +146,46 @@ def _common(a: str, b: str) -> int:
     return min(len(a), len(b))
 
 
-def mark(text: str, novelty: Novelty) -> str:
+class Marker:
+    """Puts the copied spans of a text that arrives in pieces into ⟦ ⟧; holds back only what may yet become part of one."""
+
+    def __init__(self, book: TrainingText):
+        self._book, self._text, self._done, self._inside = book, "", 0, False
+
+    def feed(self, text: str) -> str:
+        """What can be printed now that `text` has arrived."""
+        self._text += text
+        return self._print(final=False)
+
+    def flush(self) -> str:
+        """The rest, when nothing more comes."""
+        return self._print(final=True)
+
+    def _print(self, *, final: bool) -> str:
+        lengths, _ = self._book.matches(self._text)
+        starts = np.arange(len(lengths))
+        change = np.zeros(len(lengths) + 1, np.int64)  # +1 where a copied span begins, -1 behind its end
+        np.add.at(change, starts[lengths >= SPAN], 1)
+        np.add.at(change, (starts + lengths)[lengths >= SPAN], -1)
+        copied = np.cumsum(change)[:-1] > 0
+        growing = starts[(starts + lengths == len(lengths)) & (lengths > 0)]  # matches that the next piece may prolong
+        decided = len(lengths) if final or not len(growing) else int(growing[0])
+        out = []
+        while self._done < len(lengths) and (self._done < decided or copied[self._done]):
+            if copied[self._done] != self._inside:
+                self._inside = not self._inside
+                out.append("⟦" if self._inside else "⟧")
+            out.append(self._text[self._done])
+            self._done += 1
+        if final and self._inside:
+            out.append("⟧")
+        return "".join(out)
+
+
+def mark(text: str, book: TrainingText) -> str:
     """The text with its copied spans in ⟦ ⟧."""
-    out, done = [], 0
-    for span in novelty.spans:
-        out += [text[done : span.start], "⟦", text[span.start : span.end], "⟧"]
-        done = span.end
-    return "".join([*out, text[done:]])
+    marker = Marker(book)
+    return marker.feed(text) + marker.flush()
 
 
 def describe(novelty: Novelty, human: Novelty) -> str:

@@ -17,6 +17,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.evaluate import Evaluator, Score
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
+from hlm_jax.novelty import Novelty, TrainingText
 from hlm_jax.sampling import Strategy, generator
 from hlm_jax.tokenizer import StreamDecoder, Tokenizer
 
@@ -29,6 +30,24 @@ class Surprisal:
     start: int
     end: int
     bits: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """How much of the book greedy decoding gives back when it is given the tokens before (Carlini et al., arXiv 2202.07646)."""
+
+    prefixes: int
+    exact: float  # share of the continuations that equal the book's in all `tokens` tokens
+    mean_tokens: float  # tokens until the first difference from the book, on average
+    tokens: int
+
+
+def describe_extraction(split: str, found: Extraction) -> str:
+    """One line for the terminal."""
+    return (
+        f"extraction, {split} chapters: {found.exact:.1%} of {found.prefixes} greedy continuations repeat the book for all {found.tokens} "
+        f"tokens, {found.mean_tokens:.1f} tokens on average"
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +113,42 @@ class Run:
     def score(self, texts) -> list[Score]:
         """A Score per text, as scripts/evaluate.py reports them."""
         return self.evaluator.score(self.device_params, self.tokenizer, texts)
+
+    @functools.cached_property
+    def training_text(self) -> TrainingText:
+        """The chapters that the run was trained on, searchable for copied spans."""
+        return TrainingText(self.chapters["train"])
+
+    @functools.cached_property
+    def human_row(self) -> Novelty:
+        """What real chapters score: 10, 20, … against the training chapters (which then lack 5, 10, 15, … in any case)."""
+        if self.chapters["val"]:
+            held_out, book = self.chapters["val"], self.training_text
+        else:
+            splits = split_chapters(self.chapters["train"], held_out=True)
+            held_out, book = splits["val"], TrainingText(splits["train"])
+        first, *others = [book.measure(chapter.text) for chapter in held_out]
+        return sum(others, first)
+
+    def extraction(self, split: str, *, prefixes: int = 64, tokens: int = 50) -> Extraction:
+        """Greedy continuations of `prefixes` places spread evenly over the chapters of a split, each from the `tokens` tokens before.
+
+        Raises:
+          UserError: the split is empty, or its chapters are too short.
+        """
+        tokens = min(tokens, self.model.cfg.block_size // 2)
+        windows = []
+        for chapter in self.chapters[split]:
+            ids = self.tokenizer.encode(chapter.text)
+            windows += [ids[at : at + 2 * tokens] for at in range(0, len(ids) - 2 * tokens + 1, tokens)]
+        if not windows:
+            raise UserError(f"this run has no {split} chapters of {2 * tokens} tokens or more to extract text from")
+        chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(prefixes, len(windows))).astype(int)]
+        greedy = generator(self.model, Strategy(temperature=0.0))
+        made = greedy.generate(self.device_params, [ids[:tokens] for ids in chosen], tokens, 0)
+        same = made == np.array([ids[tokens:] for ids in chosen])
+        lengths = np.where(same.all(axis=1), tokens, same.argmin(axis=1))
+        return Extraction(len(chosen), float((lengths == tokens).mean()), float(lengths.mean()), tokens)
 
     def encode_prompt(self, prompt: str | None) -> list[int]:
         """Token ids to continue; None begins a chapter.

@@ -22,6 +22,8 @@ from hlm_jax.evaluate import Evaluator, encode, scores, total
 from hlm_jax.metrics import MetricsWriter, Progress, duration, plot_losses
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
+from hlm_jax.novelty import describe, mark
+from hlm_jax.run import describe_extraction, load_run
 from hlm_jax.sampling import Strategy, generator
 from hlm_jax.tokenizer import train_tokenizer
 
@@ -148,7 +150,7 @@ class Trainer:
         if start >= self.total_steps or self.metrics.get("stopped_early"):
             self.say(f"this run is done: {start} of {self.total_steps} steps")
             self._close()
-            self._report(state)
+            self._report()
             return
         if start:
             self.say(f"resuming from step {start}")
@@ -167,7 +169,7 @@ class Trainer:
             return
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("end of training")
-        self._report(state)
+        self._report()
 
     def _start_state(self):
         state = self._init()
@@ -352,8 +354,7 @@ class Trainer:
     def _close(self) -> None:
         self.checkpointer.close()
 
-    def _report(self, state) -> None:
-        params = self._reading_params(state)
+    def _report(self) -> None:
         if not self.main_process:
             return
         if self.splits["val"]:
@@ -364,7 +365,16 @@ class Trainer:
             )
         else:
             self.say("\nno chapters are held out in this config: its loss says nothing about new text (see configs/base_heldout.py)")
-        self.say(f"\n{self._sample(params)}\n")
+        run = load_run(self.workdir)
+        sample = self.config.sample
+        (text,) = run.generate(
+            [sample.prompt], max_new_tokens=sample.max_new_tokens, seed=self.config.seed, temperature=sample.temperature, top_p=sample.top_p
+        )
+        self.say(f"\n{sample.prompt}{mark(text, run.training_text)}\n")
+        self.say(describe(run.training_text.measure(text), run.human_row))
+        for split in ("train", "val"):
+            if self.splits[split]:
+                self.say(describe_extraction(split, run.extraction(split)))
         if self.seconds:
             self.say(
                 f"of {duration(self.seconds)}, evaluations and samples computed {self.computing / self.seconds:.1%}; logs, plots and "

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hlm_jax.corpus import Chapter, split_chapters
-from hlm_jax.novelty import ORDERS, SPAN, TrainingText, describe, mark, suffix_array
+from hlm_jax.novelty import ORDERS, SPAN, Marker, TrainingText, describe, mark, suffix_array
 
 
 @settings(max_examples=200, deadline=None)
@@ -46,7 +46,7 @@ def test_measures_of_a_text_made_by_hand(book, splits):
     assert found.seen[10] == (31, 91)
     assert found.seen[2] == (39, 99)
     assert found.longest_lengths().tolist() == [40]
-    assert mark(own + copied + own, found) == f"{own}⟦{copied}⟧{own}"
+    assert mark(own + copied + own, book) == f"{own}⟦{copied}⟧{own}"
     assert "copied spans of 15+ 40.0% of the characters" in describe(found, found)
     assert f"longest 40 (chapter {chapter.number})" in describe(found, found)
 
@@ -58,6 +58,23 @@ def test_spans_that_overlap_are_counted_once(book, splits):
     assert found.copied_share == 1.0
     covered = [i for s in found.spans for i in range(s.start, s.end)]
     assert covered == sorted(set(covered)) == list(range(55))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 40])
+def test_a_text_that_arrives_in_pieces_is_marked_like_a_whole_one(book, splits, piece):
+    a, b = splits["train"][3].text, splits["train"][40].text
+    text = a[500:530] + "龘" + b[700:725] + b[900:910] + "他笑道：“" + a[40:80] + "龘" + b[2000:2020]
+    marker = Marker(book)
+    parts = [marker.feed(text[i : i + piece]) for i in range(0, len(text), piece)]
+    whole = "".join(parts) + marker.flush()
+    assert whole == mark(text, book)
+    assert whole.replace("⟦", "").replace("⟧", "") == text
+    assert whole.count("⟦") == whole.count("⟧") == 4
+    marked = sum(len(part.split("⟧")[0]) for part in whole.split("⟦")[1:])
+    assert marked == round(book.measure(text).copied_share * len(text))
+    if piece == 1:  # nothing that is not part of a running match waits
+        assert parts[30] == "⟧龘"
+        assert parts[20]
 
 
 def test_training_text_is_all_copied_and_an_unknown_script_not_at_all(book, splits):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ def test_sample(script, trained):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("宝玉笑道：") >= 2
     assert "--- 2 ---" in done.stdout
+    assert done.stdout.count("recitation: 5-grams from the training text") == 2
     assert script("sample", *words).stdout == done.stdout
 
 
@@ -44,7 +46,7 @@ def test_bad_requests_for_samples(script, trained, words, message):
 
 
 def test_no_checkpoint_in_the_workdir(script, tmp_path):
-    for name in ("sample", "evaluate", "inspect_checkpoint"):
+    for name in ("sample", "evaluate", "inspect_checkpoint", "novelty"):
         done = script(name, "--workdir", tmp_path)
         assert done.returncode == 2
         assert "no checkpoint in" in done.stderr
@@ -64,6 +66,98 @@ def test_evaluate_json(script, trained):
     # The same figures as training printed.
     assert f"{out['bits_per_char']:.4f}" in printed
     assert f"{out['ngram_bits_per_char']:.4f}" in printed
+
+
+def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained, tmp_path):
+    workdir, _ = trained
+    other = tmp_path / "other"
+    assert train(other, "seed=1").returncode == 0
+
+    def evaluated(*words):
+        done = script("evaluate", *words, "--step", "latest", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    one, two = (evaluated("--workdir", w)["bits_per_char"] for w in (workdir, other))
+    same = evaluated("--ensemble", workdir, workdir)["bits_per_char"]
+    assert same == pytest.approx(one)
+    out = evaluated("--workdir", workdir, "--ensemble", other, "--adaptive", "--mix_ngram", "--split", "test")
+    assert [Path(w).name for w in out["ensemble"]] == ["tiny", "other"]
+    assert evaluated("--ensemble", workdir, other)["bits_per_char"] < (one + two) / 2  # probabilities averaged: Jensen
+    adaptive, mixed, both = out["also"].values()
+    assert [name.split(" (")[0] for name in out["also"]] == ["adaptive", "n-gram of tokens", "adaptive + n-gram of tokens"]
+    for found in (adaptive, mixed, both):  # an all but untrained model gains from everything
+        assert found["bits_per_char"] < out["bits_per_char"]
+    other_tokenizer = tmp_path / "tokenizer"
+    assert train(other_tokenizer, "model.vocab_size=1550", "train.steps=1").returncode == 0
+    done = script("evaluate", "--ensemble", workdir, other_tokenizer)
+    assert done.returncode == 2
+    assert "has another tokenizer than" in done.stderr
+    assert script("evaluate", "--adaptive").returncode == 2
+
+
+def test_novelty(script, trained, tmp_path, book):
+    workdir, printed = trained
+    done = script("novelty", "--workdir", workdir, "--num_samples", 2, "--max_new_tokens", 60)
+    assert done.returncode == 0, done.stderr
+    assert "| held-out chapters |" in done.stdout
+    assert "extraction, train chapters: 0.0% of 64 greedy continuations" in done.stdout
+    assert "extraction, val chapters:" in done.stdout
+    # A run's final report has the line of its sample and what can be extracted.
+    assert "recitation: 5-grams from the training text" in printed
+    assert "extraction, train chapters: 0.0% of 64" in printed
+    path = tmp_path / "text.txt"
+    path.write_text("龘" * 40 + book.read_text(encoding="utf-8")[60:120], encoding="utf-8")
+    out = json.loads(script("novelty", "--workdir", workdir, "--text", path, "--json").stdout)
+    assert out["spans"] == [{"start": 40, "end": 100, "chapter": 1}]
+    assert out["found"]["copied_share"] == pytest.approx(0.6)
+    assert out["human"]["copied_share"] < 0.1
+    assert "⟦" in script("novelty", "--workdir", workdir, "--text", path).stdout
+
+
+SWEEP = """
+CONFIG = "configs/base.py"
+COMMON = {words!r}
+RUNS = {{"baseline": [], "dropout 0.3": ["model.dropout=0.3"], "never": ["no.such.key=1"]}}
+"""
+
+
+def test_sweep(script, tiny, tmp_path, command):
+    path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
+    text = SWEEP.format(words=[word.removeprefix("--config.") for word in tiny])
+    path.write_text(text, encoding="utf-8")
+    done = script("sweep", path, "--workdir", workdir)
+    assert done.returncode == 2  # before anything is trained
+    assert "unknown config key 'no.such.key'" in done.stderr
+    assert not workdir.exists()
+    done = script("sweep", path, "--runs", "absent", "--workdir", workdir)
+    assert done.returncode == 2
+    assert "has no run 'absent'" in done.stderr
+
+    path.write_text(text.replace(', "never": ["no.such.key=1"]', ""), encoding="utf-8")
+    done = script("sweep", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["name"], row["seed"]) for row in rows] == [("baseline", 0), ("dropout 0.3", 0), ("baseline", 1), ("dropout 0.3", 1)]
+    for row in rows:
+        assert row["steps"] == 12
+        assert row["best"] <= row["last"]
+        assert sum(bits for *_, bits in row["chapters"]) == pytest.approx(row["best"] * sum(chars for _, chars, _ in row["chapters"]))
+    table = (workdir / "table.md").read_text(encoding="utf-8")
+    assert table in done.stdout
+    by_name = {name: sum(row["best"] for row in rows if row["name"] == name) / 2 for name in ("baseline", "dropout 0.3")}
+    assert f"| {by_name['dropout 0.3'] - by_name['baseline']:+.4f} [" in table
+    assert (workdir / "table.png").stat().st_size > 5000
+
+    # Once more: what is there is read, nothing is trained again; a run under other overrides is refused.
+    seconds = (workdir / "baseline-seed0" / "seconds.txt").read_text()
+    again = script("sweep", path, "--seeds", 2, "--workdir", workdir)
+    assert again.stdout == done.stdout
+    assert (workdir / "baseline-seed0" / "seconds.txt").read_text() == seconds
+    path.write_text(path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"), encoding="utf-8")
+    done = script("sweep", path, "--workdir", workdir)
+    assert done.returncode == 2
+    assert "holds run 'dropout 0.3' with other overrides" in done.stderr
 
 
 def test_evaluate_a_text(script, trained, tmp_path):
