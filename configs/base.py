@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
                 "steps_per_dispatch": 8,  # taken down to a divisor of the evaluation and checkpoint intervals
                 "ema_decay": 0.0,  # 0: no average of the weights is kept
                 "eval_every_steps": 1000,
+                "eval_extraction": False,  # at evaluations also: how much training text greedy decoding gives back
                 "log_every_steps": 50,
                 "patience": 0,  # evaluations without a better validation score before stopping; 0: never
             },

@@ -12,4 +12,5 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.split.held_out = True
+    config.train.eval_extraction = True
     return config

@@ -108,16 +108,18 @@ def duration(seconds: float) -> str:
 
 
 def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
-    """Draws <workdir>/loss.png: training and held-out loss against the step, and bits per character beside the n-gram floor."""
+    """Draws <workdir>/loss.png: training and held-out loss against the step, bits per character beside the n-gram floor, recitation."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     records = read_metrics(workdir)
     train = [(r["step"], r["loss"]) for r in records if "loss" in r]
     held_out = [(r["step"], r["val_nats_per_token"], r["val_bits_per_char"]) for r in records if "val_bits_per_char" in r]
-    figure = Figure(figsize=(10, 4.2) if held_out else (6.4, 4.2), dpi=120, layout="constrained")
+    extracted = [(r["step"], 100 * r["extracted_share"]) for r in records if "extracted_share" in r]
+    panels = 1 + bool(held_out) + bool(extracted)
+    figure = Figure(figsize=(6.4 if panels == 1 else 5 * panels, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2 if held_out else 1, squeeze=False)[0]
+    axes = figure.subplots(1, panels, squeeze=False)[0]
     if train:
         axes[0].plot(*zip(*train, strict=True), color="#4878a8", linewidth=1.2, label="train (with dropout)")
     if held_out:
@@ -130,6 +132,11 @@ def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
             label = f"Kneser-Ney 5-gram, {floor_bits_per_char:.3f}"
             axes[1].axhline(floor_bits_per_char, color="#555555", linestyle="--", linewidth=1.2, label=label)
         axes[1].set(xlabel="step", ylabel="bits per character", title="Held-out text")
+    if extracted:
+        axes[2].plot(
+            *zip(*extracted, strict=True), color="#8172b3", marker="o", markersize=3.5, label="training passages given back word for word"
+        )
+        axes[2].set(xlabel="step", ylabel="% of 64 passages", title="Recitation", ylim=(-2, 102))
     axes[0].set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
     for ax in axes:
         ax.grid(alpha=0.25)

@@ -18,7 +18,7 @@ from hlm_jax.evaluate import Evaluator, Score
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
 from hlm_jax.novelty import Novelty, TrainingText
-from hlm_jax.sampling import Strategy, generator
+from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
 from hlm_jax.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -34,7 +34,7 @@ class Surprisal:
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """How much of the book greedy decoding gives back when it is given the tokens before (Carlini et al., arXiv 2202.07646)."""
+    """How much of the book greedy decoding gives back when it is given the tokens before (sampling.extracted_tokens)."""
 
     prefixes: int
     exact: float  # share of the continuations that equal the book's in all `tokens` tokens
@@ -137,18 +137,11 @@ class Run:
           UserError: the split is empty, or its chapters are too short.
         """
         tokens = min(tokens, self.model.cfg.block_size // 2)
-        windows = []
-        for chapter in self.chapters[split]:
-            ids = self.tokenizer.encode(chapter.text)
-            windows += [ids[at : at + 2 * tokens] for at in range(0, len(ids) - 2 * tokens + 1, tokens)]
-        if not windows:
+        windows = spread_windows([self.tokenizer.encode(chapter.text) for chapter in self.chapters[split]], tokens, prefixes)
+        if not len(windows):
             raise UserError(f"this run has no {split} chapters of {2 * tokens} tokens or more to extract text from")
-        chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(prefixes, len(windows))).astype(int)]
-        greedy = generator(self.model, Strategy(temperature=0.0))
-        made = greedy.generate(self.device_params, [ids[:tokens] for ids in chosen], tokens, 0)
-        same = made == np.array([ids[tokens:] for ids in chosen])
-        lengths = np.where(same.all(axis=1), tokens, same.argmin(axis=1))
-        return Extraction(len(chosen), float((lengths == tokens).mean()), float(lengths.mean()), tokens)
+        lengths = extracted_tokens(self.model, self.device_params, windows)
+        return Extraction(len(windows), float((lengths == tokens).mean()), float(lengths.mean()), tokens)
 
     def encode_prompt(self, prompt: str | None) -> list[int]:
         """Token ids to continue; None begins a chapter.

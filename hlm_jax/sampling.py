@@ -152,6 +152,24 @@ class Generator:
         return np.concatenate(list(self.stream(params, prompts, max_new_tokens, seed)), axis=1)
 
 
+def spread_windows(sequences, tokens: int, number: int) -> np.ndarray:
+    """At most `number` windows of 2 x `tokens` ids, spread evenly over token sequences; int32 [n, 2 x tokens], n may be 0."""
+    windows = [ids[at : at + 2 * tokens] for ids in sequences for at in range(0, len(ids) - 2 * tokens + 1, tokens)]
+    chosen = np.linspace(0, len(windows) - 1, min(number, len(windows))).astype(int)
+    return np.array([windows[i] for i in chosen], np.int32).reshape(-1, 2 * tokens)
+
+
+def extracted_tokens(model: GPT, params, windows) -> np.ndarray:
+    """How many tokens of every window's second half greedy decoding gives back from the first, before it errs; int [n].
+
+    The extraction test of Carlini et al., arXiv 2202.07646.
+    """
+    half = windows.shape[1] // 2
+    made = generator(model, Strategy(temperature=0.0)).generate(params, windows[:, :half].tolist(), half, 0)
+    same = made == windows[:, half:]
+    return np.where(same.all(axis=1), half, same.argmin(axis=1))
+
+
 def _bucket(length: int) -> int:
     """The next power of two, so that a few compiled prefills serve every prompt."""
     return 1 << (length - 1).bit_length()

@@ -24,7 +24,7 @@ from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
 from hlm_jax.novelty import describe, mark
 from hlm_jax.run import describe_extraction, load_run
-from hlm_jax.sampling import Strategy, generator
+from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
 from hlm_jax.tokenizer import train_tokenizer
 
 LONG_RUN_SECONDS = 3600
@@ -81,6 +81,9 @@ class Trainer:
         self.floor = None
         self.val_texts = [chapter.text for chapter in self.splits["val"]]
         self.val_sequences = encode(self.tokenizer, self.val_texts)
+        half = min(50, block // 2)
+        sequences = [self.tokenizer.encode(chapter.text) for chapter in self.splits["train"]] if config.train.eval_extraction else []
+        self.extraction_windows = spread_windows(sequences, half, 64)
         if self.val_texts:
             self.floor = KneserNey(training_texts).bits_per_char(self.val_texts)
 
@@ -296,9 +299,15 @@ class Trainer:
         params = self._reading_params(state)
         began = time.monotonic()
         score = total(scores(self.evaluator.token_nats(params, self.val_sequences), self.val_texts))
+        values = {"val_nats_per_token": score.nats_per_token, "val_bits_per_char": score.bits_per_char}
+        if len(self.extraction_windows):
+            lengths = extracted_tokens(self.model, params, self.extraction_windows)
+            values |= {
+                "extracted_share": float((lengths == self.extraction_windows.shape[1] // 2).mean()),
+                "extracted_tokens": float(lengths.mean()),
+            }
         computing = time.monotonic() - began
         best = self.metrics.get("best_val_bits_per_char", math.inf)
-        values = {"val_nats_per_token": score.nats_per_token, "val_bits_per_char": score.bits_per_char}
         self.metrics = self.metrics | values | {"ngram_bits_per_char": self.floor}
         if score.bits_per_char < best:
             self.metrics |= {"best_val_bits_per_char": score.bits_per_char, "best_step": step, "evaluations_since_best": 0}

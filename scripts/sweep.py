@@ -79,7 +79,8 @@ def run_one(name, seed, folder: Path, config: str, overrides, parameters: int, s
             words = ["-m", "hlm_jax.train", "--config", config, "--workdir", folder, *(f"--config.{word}" for word in overrides)]
             began = time.monotonic()
             try:
-                run_command(words, folder / "log.txt", share)
+                if "stopped at step" in run_command(words, folder / "log.txt", share):
+                    raise UserError(f"the training of {name!r} was asked to stop; the same command goes on with it")
             finally:  # also of an interrupted attempt: the times add up
                 with (folder / "seconds.txt").open("a") as file:
                     file.write(f"{time.monotonic() - began:.1f}\n")

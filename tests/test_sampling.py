@@ -5,7 +5,7 @@ import pytest
 
 from hlm_jax.errors import UserError
 from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.sampling import Generator, Strategy, filter_logits
+from hlm_jax.sampling import Generator, Strategy, extracted_tokens, filter_logits, spread_windows
 
 CFG = GPTConfig("qwen3", vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 PROMPTS = [[3, 1, 4], [1], [5, 9, 2, 6, 5]]
@@ -128,3 +128,24 @@ def test_impossible_strategies(options, message):
 def test_impossible_prompts(params, greedy, prompts, n, message):
     with pytest.raises(UserError, match=message):
         greedy.generate(params, prompts, n, seed=0)
+
+
+def test_extracted_tokens_count_until_the_first_difference(params, greedy):
+    prefixes = np.random.default_rng(0).integers(0, 61, (5, 6))
+    made = greedy.generate(params, prefixes.tolist(), 6, seed=0)
+    windows = np.concatenate([prefixes, made], axis=1).astype(np.int32)
+    assert extracted_tokens(GPT(CFG), params, windows).tolist() == [6] * 5
+    for row in range(5):
+        windows[row, 6 + row] = (windows[row, 6 + row] + 1) % 61
+    assert extracted_tokens(GPT(CFG), params, windows).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_windows_are_spread_evenly_and_stay_inside_their_sequence():
+    sequences = [list(range(100)), list(range(200, 203)), list(range(300, 340))]
+    windows = spread_windows(sequences, 5, 7)
+    assert windows.shape == (7, 10)
+    assert (np.diff(windows, axis=1) == 1).all()
+    assert windows[0, 0] == 0
+    assert windows[-1, 0] == 330
+    assert spread_windows(sequences, 5, 1000).shape == (19 + 7, 10)
+    assert spread_windows([[1, 2, 3]], 5, 7).shape == (0, 10)

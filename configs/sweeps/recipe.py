@@ -1,7 +1,7 @@
 """Screening of the recipe at small scale: every option alone, against the same model without it.
 
 Command:  python scripts/sweep.py configs/sweeps/recipe.py --jobs 2
-Scale:    2 layers x 128 on every fourth training chapter for 16 epochs: about as many weights per training token, and as many
+Scale:    2 layers x 128 on every fourth training chapter for 20 epochs: about as many weights per training token, and as many
           epochs, as configs/small.py has, in a hundredth of its time.
 """
 
@@ -31,7 +31,7 @@ RUNS = {
     "adamw": ["optim.name=adamw"],
     "weight_decay 0.1": ["optim.weight_decay=0.1"],
     "ema_decay 0.98": ["train.ema_decay=0.98"],
-    "constant schedule, ema_decay 0.98": ["optim.schedule=constant", "train.ema_decay=0.98"],
+    "constant schedule and ema_decay 0.98": ["optim.schedule=constant", "train.ema_decay=0.98"],
     "cosine schedule": ["optim.schedule=cosine"],
     "one window offset": ["train.random_offset=false"],
     "form gpt2": ["model.form=gpt2"],
