@@ -41,11 +41,7 @@ def get_config() -> ConfigDict:
                 "n_head": 12,
                 "n_embd": 768,
                 "dropout": 0.1,  # of embeddings, attention weights and both residual branches
-                "embedding_dropout": -1.0,  # a rate of its own for one of them; -1: dropout's
-                "attention_dropout": -1.0,
-                "residual_dropout": -1.0,
-                "mlp_dropout": 0.0,  # of the MLP's hidden layer
-                "word_dropout": 0.0,  # of all occurrences of a token in a row at once
+                "embedding_dropout": -1.0,  # of embeddings alone; -1: dropout's
                 "rope_theta": 10000.0,  # qwen3 only
             },
             "optim": {
@@ -67,7 +63,6 @@ def get_config() -> ConfigDict:
                 "steps": 0,  # when set, wins over epochs
                 "accumulate_steps": 1,
                 "corrupt_inputs": 0.0,  # share of the input tokens replaced by random ones
-                "random_offset": True,
                 "steps_per_dispatch": 8,  # taken down to a divisor of the evaluation and checkpoint intervals
                 "ema_decay": 0.0,  # 0: no average of the weights is kept
                 "eval_every_steps": 1000,

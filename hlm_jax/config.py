@@ -175,11 +175,9 @@ def check(config: ConfigDict) -> None:
         model.form == "gpt2" or model.n_embd // model.n_head % 2 == 0,
         f"form qwen3 rotates pairs: model.n_embd / model.n_head = {model.n_embd // model.n_head} must be even",
     )
-    for key in ("model.dropout", "model.mlp_dropout", "model.word_dropout", "train.corrupt_inputs", "train.ema_decay"):
-        need(0 <= flatten(config)[key] < 1, f"{key}={flatten(config)[key]} must lie in [0, 1)")
-    for key in ("model.embedding_dropout", "model.attention_dropout", "model.residual_dropout"):
-        rate = flatten(config)[key]
-        need(rate == -1 or 0 <= rate < 1, f"{key}={rate} must lie in [0, 1), or be -1 for model.dropout's rate")
+    for key in ("model.dropout", "model.embedding_dropout", "train.corrupt_inputs", "train.ema_decay"):
+        value = flatten(config)[key]
+        need(0 <= value < 1 or (key == "model.embedding_dropout" and value == -1), f"{key}={value} must lie in [0, 1)")
     need(0.98 <= config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)")
     need(
         train.batch_size % train.accumulate_steps == 0,

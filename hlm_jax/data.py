@@ -37,7 +37,7 @@ class Windows:
       DataError: fewer tokens than one window and its offset need.
     """
 
-    def __init__(self, tokens: np.ndarray, *, block_size: int, batch_size: int, seed: int, random_offset: bool = True):
+    def __init__(self, tokens: np.ndarray, *, block_size: int, batch_size: int, seed: int):
         # Offsets run over a whole block, so that the last window of the largest offset must still fit.
         self.windows_per_epoch = (len(tokens) - block_size) // block_size
         if self.windows_per_epoch < 1:
@@ -45,7 +45,7 @@ class Windows:
                 f"the training text has {len(tokens):,} tokens, fewer than two blocks of {block_size}: "
                 "use a longer text or a smaller --config.model.block_size"
             )
-        self._tokens, self._block, self._seed, self._random_offset = tokens, block_size, seed, random_offset
+        self._tokens, self._block, self._seed = tokens, block_size, seed
         self.batch_size = batch_size
 
     @property
@@ -71,4 +71,4 @@ class Windows:
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object a run, a few epochs kept
     def _epoch(self, epoch: int) -> tuple[int, np.ndarray]:
         rng = np.random.default_rng((self._seed, epoch))
-        return int(rng.integers(self._block)) * self._random_offset, rng.permutation(self.windows_per_epoch)
+        return int(rng.integers(self._block)), rng.permutation(self.windows_per_epoch)

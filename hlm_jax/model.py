@@ -26,9 +26,8 @@ _MASKED = -1e30  # finite: a row of padding that may look at nothing stays a num
 class GPTConfig:
     """Shape of the model and its rates of dropout. `rope_theta` and the hidden width 8/3 x n_embd concern form "qwen3" only.
 
-    `dropout` is the rate of the three sites of GPT-2: embeddings, attention weights and both residual branches. A site's own
-    rate replaces it; -1 leaves it. `mlp_dropout` is a fourth site, the MLP's hidden layer; `word_dropout` drops all
-    occurrences of a token in a row at once (Gal & Ghahramani, arXiv 1512.05287).
+    `dropout` is the rate of the three sites of GPT-2: embeddings, attention weights and both residual branches;
+    `embedding_dropout` replaces it at the first, unless it is -1.
     """
 
     form: str
@@ -40,15 +39,6 @@ class GPTConfig:
     dropout: float
     rope_theta: float
     embedding_dropout: float = -1.0
-    attention_dropout: float = -1.0
-    residual_dropout: float = -1.0
-    mlp_dropout: float = 0.0
-    word_dropout: float = 0.0
-
-    def dropout_rate(self, site: str) -> float:
-        """The rate of "embedding", "attention" or "residual"."""
-        own = getattr(self, f"{site}_dropout")
-        return self.dropout if own < 0 else own
 
     @property
     def head_width(self) -> int:
@@ -137,30 +127,15 @@ def dropout(x, rate: float, key):
     """
     if key is None or rate == 0.0:
         return x
-    keep = random_bits(entry_index(x.shape), key) >= jnp.uint32(rate * 2**32)
+    keep = random_bits(x.shape, key) >= jnp.uint32(rate * 2**32)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0).astype(x.dtype)
 
 
-def word_dropout(x_BTD, tokens_BT, vocab_size: int, rate: float, key):
-    """dropout of whole words: every occurrence of a token in a row has one fate."""
-    if key is None or rate == 0.0:
-        return x_BTD
-    word_BT = entry_index(tokens_BT.shape, strides=(vocab_size, 0)) + tokens_BT.astype(jnp.uint32)
-    keep_BT = random_bits(word_BT, key) >= jnp.uint32(rate * 2**32)
-    return jnp.where(keep_BT[..., None], x_BTD * (1.0 / (1.0 - rate)), 0).astype(x_BTD.dtype)
-
-
-def entry_index(shape, strides=None):
-    """Every entry's place in an array, uint32; row-major unless other strides are given."""
-    strides = strides or [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+def random_bits(shape, key):
+    """Random uint32 of this shape, cheap and independent of how the array is cut over devices."""
     index = jnp.zeros(shape, jnp.uint32)
-    for axis, stride in enumerate(strides):
-        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
-    return index
-
-
-def random_bits(index, key):
-    """32 random bits for every entry of `index` under the key; equal entries get equal bits."""
+    for axis in range(len(shape)):
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(math.prod(shape[axis + 1 :]) % 2**32)
     seed = jax.random.bits(key, (2,), jnp.uint32)
     return _hash(_hash(index ^ seed[0]) ^ seed[1])
 
@@ -255,12 +230,12 @@ class Attention(nn.Module):
             at = (0, 0, start, 0)
             k_BHSK = jax.lax.dynamic_update_slice(kv[0], k_BHSK.astype(kv[0].dtype), at)
             v_BHSK = jax.lax.dynamic_update_slice(kv[1], v_BHSK.astype(kv[1].dtype), at)
-        if self.attention == "fused" and kv is None and (key is None or cfg.dropout_rate("attention") == 0.0):
+        if self.attention == "fused" and kv is None and (key is None or cfg.dropout == 0.0):
             y_BHTK = _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, self.dtype)
         else:
             scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype, jnp.float32) * cfg.head_width**-0.5
             scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
-            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout_rate("attention"), _site(key, 0))
+            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
             y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
@@ -275,7 +250,7 @@ class MLP(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x_BTD, key):
+    def __call__(self, x_BTD):
         cfg = self.cfg
         qwen3 = cfg.form == "qwen3"
         up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, dtype=self.dtype, name="up")(x_BTD)
@@ -283,7 +258,6 @@ class MLP(nn.Module):
             up_BTF *= jax.nn.silu(Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")(x_BTD))
         else:
             up_BTF = jax.nn.gelu(up_BTF, approximate=True)
-        up_BTF = dropout(up_BTF, cfg.mlp_dropout, _site(key, 3))
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         return Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="down")(up_BTF)
 
@@ -298,12 +272,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
-        rate = self.cfg.dropout_rate("residual")
         h_BTD = norm(name="attention_norm")(x_BTD)
         h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
-        x_BTD += dropout(h_BTD, rate, _site(key, 1))
-        h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD), key)
-        return x_BTD + dropout(h_BTD, rate, _site(key, 2)), kv
+        x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
+        h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD))
+        return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
 
 
 class GPT(nn.Module):
@@ -337,11 +310,10 @@ class GPT(nn.Module):
 
         embedding_VD = self.param("token_embedding", nn.initializers.normal(INIT_STD), (cfg.vocab_size, cfg.n_embd))
         x_BTD = embedding_VD[tokens_BT]
-        x_BTD = word_dropout(x_BTD, tokens_BT, cfg.vocab_size, cfg.word_dropout, _site(dropout_key, cfg.n_layer + 1))
         if cfg.form == "gpt2":
             table = self.param("position_embedding", nn.initializers.normal(INIT_STD), (cfg.block_size, cfg.n_embd))
             x_BTD += table[position_BT]
-        x_BTD = dropout(x_BTD, cfg.dropout_rate("embedding"), _site(dropout_key, cfg.n_layer))
+        x_BTD = dropout(x_BTD, cfg.dropout if cfg.embedding_dropout < 0 else cfg.embedding_dropout, _site(dropout_key, cfg.n_layer))
         keys, values = [], []
         for i in range(cfg.n_layer):
             kv = None if cache is None else (cache.keys[i], cache.values[i])

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, GPTConfig, entry_index, random_bits
+from hlm_jax.model import GPT, GPTConfig, random_bits
 
 _CORRUPTION = 1 << 20  # folds into a step's key beside the model's layers
 BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut
@@ -109,7 +109,7 @@ def resolve_attention(name: str, cfg: GPTConfig, dtype: str, batch_size: int) ->
     if name != "auto":
         return name, "set in the config"
     device = jax.devices()[0]
-    if cfg.dropout_rate("attention"):
+    if cfg.dropout:
         return "xla", "no fused kernel has dropout"
     width = cfg.head_width
     if device.platform != "gpu" or float(device.compute_capability) < 8.0 or dtype == "float32" or width % 8 or width > 128:
@@ -193,9 +193,8 @@ token_losses.defvjp(_token_losses, _token_losses_backward)
 
 def corrupt(tokens_BT, rate: float, vocab_size: int, key):
     """Replaces a share `rate` of the tokens by ones drawn evenly from the vocabulary (data noising, Xie et al., arXiv 1703.02573)."""
-    index_BT = entry_index(tokens_BT.shape)
-    hit_BT = random_bits(index_BT, jax.random.fold_in(key, 0)) < jnp.uint32(rate * 2**32)
-    other_BT = random_bits(index_BT, jax.random.fold_in(key, 1)) % jnp.uint32(vocab_size)
+    hit_BT = random_bits(tokens_BT.shape, jax.random.fold_in(key, 0)) < jnp.uint32(rate * 2**32)
+    other_BT = random_bits(tokens_BT.shape, jax.random.fold_in(key, 1)) % jnp.uint32(vocab_size)
     return jnp.where(hit_BT, other_BT.astype(tokens_BT.dtype), tokens_BT)
 
 

@@ -76,7 +76,7 @@ class Trainer:
         self.tokenizer = train_tokenizer(training_texts, vocab_size=config.model.vocab_size, **config.tokenizer)
         tokens = data.token_stream(self.tokenizer, self.splits["train"])
         block, batch = config.model.block_size, config.train.batch_size
-        self.windows = data.Windows(tokens, block_size=block, batch_size=batch, seed=config.seed, random_offset=config.train.random_offset)
+        self.windows = data.Windows(tokens, block_size=block, batch_size=batch, seed=config.seed)
         self.total_steps = config.train.steps or math.ceil(config.train.epochs * self.windows.steps_per_epoch)
         self.floor = None
         self.val_texts = [chapter.text for chapter in self.splits["val"]]

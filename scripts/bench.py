@@ -156,13 +156,10 @@ def flops_per_token(model) -> float:
 
 def bench_train(config, args) -> dict:
     """Training steps per second of both, with the config's dropout."""
-    own = [site for site in ("embedding", "attention", "residual") if config.model[f"{site}_dropout"] >= 0]
-    own += [site for site in ("mlp", "word") if config.model[f"{site}_dropout"]]
-    if own or config.train.corrupt_inputs or config.train.ema_decay:
+    if config.model.embedding_dropout >= 0 or config.train.corrupt_inputs or config.train.ema_decay:
         raise UserError(
-            "the PyTorch peer knows one dropout rate, no corruption of inputs and no average of the weights: set "
-            + " ".join([*(f"--config.model.{site}_dropout={0.0 if site in ('mlp', 'word') else -1.0}" for site in own)])
-            + " --config.train.corrupt_inputs=0.0 --config.train.ema_decay=0.0 to compare the rest"
+            "the PyTorch peer knows one dropout rate, no corruption of inputs and no average of the weights: set --config."
+            "model.embedding_dropout=-1 --config.train.corrupt_inputs=0 --config.train.ema_decay=0 to compare the rest"
         )
     with tempfile.TemporaryDirectory() as folder:
         ours = Worker("jax", args.cores)

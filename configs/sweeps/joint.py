@@ -1,0 +1,35 @@
+"""What the useful options of recipe.py do together, at the same scale; the baseline is the best of them alone.
+
+Command:  python scripts/sweep.py configs/sweeps/joint.py --jobs 2
+"""
+
+CONFIG = "configs/tiny.py"
+COMMON = [
+    "split.train_every=4",
+    "model.n_layer=2",
+    "model.n_head=4",
+    "model.n_embd=128",
+    "train.steps=800",
+    "train.eval_every_steps=100",
+    "checkpoint.every_steps=100",
+    "train.corrupt_inputs=0.2",
+]
+RUNS = {
+    "corrupt_inputs 0.2": [],
+    "and embedding_dropout 0.3": ["model.embedding_dropout=0.3"],
+    "3 x 192 for 350 steps (as much compute)": [
+        "model.n_layer=3",
+        "model.n_head=6",
+        "model.n_embd=192",
+        "train.steps=350",
+        "train.eval_every_steps=50",
+        "checkpoint.every_steps=50",
+    ],
+    "2 x 80 for 1500 steps (as much compute)": ["model.n_embd=80", "train.steps=1500"],
+    "and vocab_size 2500": ["model.vocab_size=2500", "tokenizer.character_coverage=0.98"],
+    "corrupt_inputs 0.3": ["train.corrupt_inputs=0.3"],
+    "and dropout 0": ["model.dropout=0.0"],
+    "and dropout 0.2": ["model.dropout=0.2"],
+    "and weight_decay 0.1": ["optim.weight_decay=0.1"],
+    "and ema_decay 0.98": ["train.ema_decay=0.98"],
+}
