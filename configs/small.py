@@ -8,8 +8,8 @@ from configs import tiny
 
 def get_config():
     config = tiny.get_config()
-    config.model.update(n_layer=4, n_head=8, n_embd=256, dropout=0.1, embedding_dropout=0.3)
+    config.model.update(block_size=256, n_layer=4, n_head=8, n_embd=256, dropout=0.1, embedding_dropout=0.3)
     config.optim.update(warmup_steps=100, weight_decay=0.1)
-    config.train.update(corrupt_inputs=0.2, ema_decay=0.99, steps=6000, eval_every_steps=500, log_every_steps=50)
+    config.train.update(batch_size=8, corrupt_inputs=0.2, ema_decay=0.99, steps=6000, eval_every_steps=500, log_every_steps=50)
     config.checkpoint.update(every_steps=500)
     return config
