@@ -188,11 +188,14 @@ def mark(text: str, book: TrainingText) -> str:
     return marker.feed(text) + marker.flush()
 
 
-def describe(novelty: Novelty, human: Novelty) -> str:
-    """One line for the terminal: 5-grams seen beside the human row, characters in copied spans, the longest one and its chapter."""
+def describe(novelty: Novelty, human: Novelty | None) -> str:
+    """One line for the terminal: 5-grams seen, characters in copied spans, both beside the human row, and the longest span."""
     longest = max(novelty.longest, key=lambda span: span.end - span.start, default=None)
     where = f"longest {longest.end - longest.start} (chapter {longest.chapter})" if longest else "no character of it is in the book"
+    grams, copied = (
+        (f" (held-out chapters {x})" for x in (f"{human.seen_share(5):.1%}", f"{human.copied_share:.2%}")) if human else ("", "")
+    )
     return (
-        f"recitation: 5-grams from the training text {novelty.seen_share(5):.1%} (held-out chapters {human.seen_share(5):.1%}), "
-        f"copied spans of {SPAN}+ {novelty.copied_share:.1%} of the characters (held-out {human.copied_share:.2%}), {where}"
+        f"recitation: 5-grams from the training text {novelty.seen_share(5):.1%}{grams}, "
+        f"copied spans of {SPAN}+ {novelty.copied_share:.1%} of the characters{copied}, {where}"
     )

@@ -44,6 +44,8 @@ class Extraction:
 
 def describe_extraction(split: str, found: Extraction) -> str:
     """One line for the terminal."""
+    if not found.prefixes:
+        return f"extraction, {split} chapters: none has {2 * found.tokens} tokens"
     return (
         f"extraction, {split} chapters: {found.exact:.1%} of {found.prefixes} greedy continuations repeat the book for all {found.tokens} "
         f"tokens, {found.mean_tokens:.1f} tokens on average"
@@ -120,26 +122,27 @@ class Run:
         return TrainingText(self.chapters["train"])
 
     @functools.cached_property
-    def human_row(self) -> Novelty:
-        """What real chapters score: 10, 20, … against the training chapters (which then lack 5, 10, 15, … in any case)."""
+    def human_row(self) -> Novelty | None:
+        """What real chapters 10, 20, … score against training chapters that lack them; None for a book of fewer than ten."""
         if self.chapters["val"]:
             held_out, book = self.chapters["val"], self.training_text
         else:
             splits = split_chapters(self.chapters["train"], held_out=True)
             held_out, book = splits["val"], TrainingText(splits["train"])
+        if not held_out:
+            return None
         first, *others = [book.measure(chapter.text) for chapter in held_out]
         return sum(others, first)
 
     def extraction(self, split: str, *, prefixes: int = 64, tokens: int = 50) -> Extraction:
         """Greedy continuations of `prefixes` places spread evenly over the chapters of a split, each from the `tokens` tokens before.
 
-        Raises:
-          UserError: the split is empty, or its chapters are too short.
+        Chapters shorter than 2 x `tokens` have no such place; where none has, `prefixes` of the result is 0.
         """
         tokens = min(tokens, self.model.cfg.block_size // 2)
         windows = spread_windows([self.tokenizer.encode(chapter.text) for chapter in self.chapters[split]], tokens, prefixes)
         if not len(windows):
-            raise UserError(f"this run has no {split} chapters of {2 * tokens} tokens or more to extract text from")
+            return Extraction(0, math.nan, math.nan, tokens)
         lengths = extracted_tokens(self.model, self.device_params, windows)
         return Extraction(len(windows), float((lengths == tokens).mean()), float(lengths.mean()), tokens)
 

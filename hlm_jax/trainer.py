@@ -364,6 +364,7 @@ class Trainer:
         self.checkpointer.close()
 
     def _report(self) -> None:
+        run = load_run(self.workdir)  # every process takes part in reading a checkpoint
         if not self.main_process:
             return
         if self.splits["val"]:
@@ -374,7 +375,6 @@ class Trainer:
             )
         else:
             self.say("\nno chapters are held out in this config: its loss says nothing about new text (see configs/base_heldout.py)")
-        run = load_run(self.workdir)
         sample = self.config.sample
         (text,) = run.generate(
             [sample.prompt], max_new_tokens=sample.max_new_tokens, seed=self.config.seed, temperature=sample.temperature, top_p=sample.top_p

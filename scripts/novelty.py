@@ -66,10 +66,10 @@ def novelty(args) -> None:
         }
 
     what = args.text or f"{len(texts)} generated texts"
-    rows = {what: row(found), "held-out chapters": row(human)}
+    rows = {what: row(found)} | ({"held-out chapters": row(human)} if human else {})
     if args.json:
         copied = [{"start": s.start, "end": s.end, "chapter": s.chapter} for s in found.spans]
-        out = {"workdir": str(args.workdir), "step": run.step, "found": rows[what], "human": rows["held-out chapters"], "spans": copied}
+        out = {"workdir": str(args.workdir), "step": run.step, "found": rows[what], "human": rows.get("held-out chapters"), "spans": copied}
         out["extraction"] = {split: dataclasses.asdict(e) for split, e in extraction.items()}
         print(json.dumps(out, ensure_ascii=False))
         return

@@ -85,6 +85,8 @@ def test_training_text_is_all_copied_and_an_unknown_script_not_at_all(book, spli
     assert foreign.copied_share == 0.0
     assert foreign.seen_share(2) == 0.0
     assert "no character of it is in the book" in describe(book.measure("龘"), own)
+    assert "held-out" in describe(foreign, own)
+    assert "held-out" not in describe(foreign, None)
     assert np.isnan(book.measure("宝").seen_share(2))
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 
 import hlm_jax
+from hlm_jax.corpus import Chapter
 from hlm_jax.errors import UserError
+from hlm_jax.run import describe_extraction
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,14 @@ def test_the_corpus_of_a_run_is_checked(run):
 def test_importing_the_package_does_not_load_jax(command):
     done = command("-c", "import sys, hlm_jax; print('jax' in sys.modules)")
     assert done.stdout.strip() == "False"
+
+
+def test_recitation_of_a_book_too_short_to_measure_it_on(run):
+    short = dataclasses.replace(run)
+    short.__dict__["chapters"] = {"train": [Chapter(1, "", "宝玉笑道")], "val": [], "test": []}
+    assert short.human_row is None
+    found = short.extraction("train")
+    assert found.prefixes == 0
+    assert "none has 32 tokens" in describe_extraction("train", found)
+    assert run.human_row.chars == sum(len(chapter.text) for chapter in run.chapters["val"])
+    assert run.extraction("val", prefixes=3).prefixes == 3
