@@ -1,6 +1,9 @@
-"""The best model that two CPU cores train in an hour: 4 layers x 256, inputs corrupted so that the text cannot be learned by heart.
+"""For two CPU cores and about an hour: 4 layers x 256, a vocabulary of 2500, 20 % of the inputs corrupted.
 
 Command:  python -m hlm_jax.train --config configs/small.py --workdir runs/small
+Time:     about an hour on two CPU cores: the run below, 2600 steps, took 25 minutes there, by its own last lines.
+Result:   with --config.train.steps=2600, 5.65 bits per character on the validation chapters, 0.935 of the 5-gram. Its training loss
+          was then still as high as its validation loss, so it had not begun to overfit; the full 6000 steps have not been run.
 """
 
 from configs import tiny
@@ -11,6 +14,6 @@ def get_config():
     config.tokenizer.update(character_coverage=0.98)
     config.model.update(vocab_size=2500, block_size=256, n_layer=4, n_head=8, n_embd=256, dropout=0.1, embedding_dropout=0.3)
     config.optim.update(warmup_steps=100, weight_decay=0.1)
-    config.train.update(batch_size=8, corrupt_inputs=0.2, ema_decay=0.99, steps=2600, eval_every_steps=200, log_every_steps=50)
+    config.train.update(batch_size=8, corrupt_inputs=0.2, ema_decay=0.99, steps=6000, eval_every_steps=200, log_every_steps=50)
     config.checkpoint.update(every_steps=200)
     return config
