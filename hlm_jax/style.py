@@ -9,6 +9,8 @@ import re
 
 import numpy as np
 
+from hlm_jax.errors import UserError
+
 PIECE = 500  # characters; several measures depend on the length, so that all texts are cut alike
 NAMES = """
 宝玉 黛玉 宝钗 凤姐 贾母 王夫人 贾政 贾琏 贾珍 贾蓉 湘云 探春 迎春 惜春 元春 李纨 秦氏 尤氏 邢夫人 薛姨妈 薛蟠 袭人 晴雯 平儿
@@ -56,8 +58,14 @@ class Style:
         }
 
     def distance(self, texts) -> tuple[dict[str, float], float]:
-        """(the mean of every measure over the texts' pieces, the mean of their distances from real chapters in spreads)."""
+        """(the mean of every measure over the texts' pieces, the mean of their distances from real chapters in spreads).
+
+        Raises:
+          UserError: every text is shorter than half a piece.
+        """
         rows = [self.measure(piece) for text in texts for piece in pieces(text)]
+        if not rows:
+            raise UserError(f"no text has {PIECE // 2} characters to be measured: ask for more with --max_new_tokens")
         mean = {name: float(np.mean([row[name] for row in rows])) for name in self.names}
         # A measure that never varies in real text, such as loops, still has a scale: a hundredth.
         away = [abs(mean[name] - self.human[name]) / max(self.spread[name], 0.01) for name in self.names]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hlm_jax.corpus import split_chapters
+from hlm_jax.errors import UserError
 from hlm_jax.style import PIECE, Style, pieces
 
 
@@ -18,6 +19,11 @@ def style(splits):
 def test_pieces():
     assert [len(p) for p in pieces("玉" * (2 * PIECE + PIECE // 2))] == [PIECE, PIECE, PIECE // 2]
     assert len(pieces("玉" * (PIECE + 10))) == 1
+
+
+def test_texts_too_short_to_measure_are_refused(style):
+    with pytest.raises(UserError, match="no text has 250 characters"):
+        style.distance(["宝玉笑道", ""])
 
 
 def test_measures_by_hand(style):
