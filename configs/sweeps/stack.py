@@ -1,0 +1,35 @@
+"""What still pays on top of corrupted inputs and a small vocabulary, at recipe.py's scale; the baseline is the best of joint.py.
+
+Command:  python scripts/sweep.py configs/sweeps/stack.py --jobs 2
+"""
+
+CONFIG = "configs/tiny.py"
+COMMON = [
+    "split.train_every=4",
+    "tokenizer.character_coverage=0.98",
+    "model.vocab_size=2500",
+    "model.n_layer=2",
+    "model.n_head=4",
+    "model.n_embd=128",
+    "train.steps=800",
+    "train.eval_every_steps=100",
+    "checkpoint.every_steps=100",
+    "train.corrupt_inputs=0.2",
+]
+RUNS = {
+    "corrupt_inputs 0.2, vocab_size 2500": [],
+    "embedding_dropout 0.3": ["model.embedding_dropout=0.3"],
+    "dropout 0": ["model.dropout=0.0"],
+    "dropout 0.2": ["model.dropout=0.2"],
+    "weight_decay 0.1": ["optim.weight_decay=0.1"],
+    "ema_decay 0.98": ["train.ema_decay=0.98"],
+    "constant schedule, ema_decay 0.98": ["optim.schedule=constant", "train.ema_decay=0.98"],
+    "cosine schedule": ["optim.schedule=cosine"],
+    "form gpt2": ["model.form=gpt2"],
+    "characters alone": ["model.vocab_size=2150"],
+    "muon_learning_rate 0.04": ["optim.muon_learning_rate=0.04"],
+    "muon_learning_rate 0.01": ["optim.muon_learning_rate=0.01"],
+    "1600 steps": ["train.steps=1600"],
+    "3 x 192": ["model.n_layer=3", "model.n_head=6", "model.n_embd=192"],
+    "windows of 256, 8 at a time": ["model.block_size=256", "train.batch_size=8"],
+}
