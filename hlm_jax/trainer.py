@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -22,12 +21,10 @@ from hlm_jax.evaluate import Evaluator, encode, scores, total
 from hlm_jax.metrics import MetricsWriter, Progress, duration, plot_losses
 from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.ngram import KneserNey
-from hlm_jax.novelty import describe, mark
-from hlm_jax.run import describe_extraction, load_run
+from hlm_jax.report import final_report, long_run_warning
+from hlm_jax.run import load_run
 from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
 from hlm_jax.tokenizer import train_tokenizer
-
-LONG_RUN_SECONDS = 3600
 
 
 def train(config, workdir: Path) -> None:
@@ -157,7 +154,8 @@ class Trainer:
             return
         if start:
             self.say(f"resuming from step {start}")
-        self._warn_if_long(start)
+        if warning := long_run_warning(self.config, self.total_steps - start):
+            self.say(warning)
         self._record_config()
         self.writer = MetricsWriter(self.workdir, start_step=start) if self.main_process else None
         self.progress = Progress(start_step=start, total_steps=self.total_steps) if self.main_process else None
@@ -367,23 +365,8 @@ class Trainer:
         run = load_run(self.workdir)  # every process takes part in reading a checkpoint
         if not self.main_process:
             return
-        if self.splits["val"]:
-            best, floor = self.metrics["best_val_bits_per_char"], self.floor
-            self.say(
-                f"\nvalidation chapters: {best:.4f} bits per character (step {self.metrics['best_step']}); "
-                f"Kneser-Ney 5-gram {floor:.4f}; ratio {best / floor:.4f}"
-            )
-        else:
-            self.say("\nno chapters are held out in this config: its loss says nothing about new text (see configs/base_heldout.py)")
-        sample = self.config.sample
-        (text,) = run.generate(
-            [sample.prompt], max_new_tokens=sample.max_new_tokens, seed=self.config.seed, temperature=sample.temperature, top_p=sample.top_p
-        )
-        self.say(f"\n{sample.prompt}{mark(text, run.training_text)}\n")
-        self.say(describe(run.training_text.measure(text), run.human_row))
-        for split in ("train", "val"):
-            if self.splits[split]:
-                self.say(describe_extraction(split, run.extraction(split)))
+        for line in final_report(run, self.metrics, self.floor):
+            self.say(line)
         if self.seconds:
             self.say(
                 f"of {duration(self.seconds)}, evaluations and samples computed {self.computing / self.seconds:.1%}; logs, plots and "
@@ -396,30 +379,6 @@ class Trainer:
             ("metrics", "metrics.jsonl"),
         ):
             self.say(f"{what:12s} {self.workdir / where}")
-
-    def _warn_if_long(self, start: int) -> None:
-        if jax.default_backend() != "cpu":
-            return
-        seconds = (self.total_steps - start) * self._estimate_step_seconds()
-        if seconds > LONG_RUN_SECONDS:
-            self.say(
-                f"WARNING: no GPU in use. On this CPU the run will take about {duration(seconds)} (an estimate from the speed of a "
-                "matrix product); configs/tiny.py takes minutes"
-            )
-
-    def _estimate_step_seconds(self) -> float:
-        """From 6 FLOP per weight and token, at 60 % of the speed of a matrix product measured here."""
-
-        size = 1024
-        product = jax.jit(jnp.dot)
-        x = jnp.ones((size, size), jnp.float32)
-        product(x, x).block_until_ready()
-        began = time.monotonic()
-        for _ in range(5):
-            product(x, x).block_until_ready()
-        flops = 5 * 2 * size**3 / (time.monotonic() - began)
-        tokens = self.config.train.batch_size * self.config.model.block_size
-        return 6 * configs.count_parameters(self.config.model) * tokens / (0.6 * flops)
 
 
 class _StopRequest:

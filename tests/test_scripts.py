@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +163,80 @@ def test_sweep(script, tiny, tmp_path, command):
     done = script("sweep", path, "--workdir", workdir)
     assert done.returncode == 2
     assert "holds run 'dropout 0.3' with other overrides" in done.stderr
+
+
+def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environment):
+    path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
+    words = [word.removeprefix("--config.") for word in (*tiny, "--config.train.steps=100000")]
+    path.write_text(f"CONFIG = 'configs/base.py'\nCOMMON = {words!r}\nRUNS = {{'baseline': []}}\n", encoding="utf-8")
+    command = [sys.executable, "scripts/sweep.py", path, "--workdir", workdir]
+    sweep = subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = workdir / "baseline-seed0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert sweep.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    # Field 4 of /proc/PID/stat is the parent: the training is the sweep's only child.
+    parents = {int(stat.parent.name): int(stat.read_text().rsplit(")", 1)[1].split()[1]) for stat in Path("/proc").glob("[0-9]*/stat")}
+    (training,) = (pid for pid, parent in parents.items() if parent == sweep.pid)
+    os.kill(training, signal.SIGTERM)
+    _, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 2
+    assert "the training of 'baseline' was asked to stop; the same command goes on with it" in errors
+    assert not (workdir / "baseline-seed0" / "row.json").exists()  # half a training is no row
+    assert list((workdir / "baseline-seed0" / "checkpoints").iterdir())
+
+
+def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, environment):
+    results, runs, repo = tmp_path / "results", tmp_path / "runs", Path(__file__).parent.parent
+    results.mkdir()
+    (results / "bench.json").write_text("{}")  # kept: the bench has tests of its own
+    words = [*tiny, "--config.train.steps=60", "--config.checkpoint.every_steps=20"]
+    env = environment | {"RESULTS": str(results), "RUNS": str(runs), "EXTRAS": "test"}  # what is installed already
+    command = ["bash", "scripts/reference.sh", *words]
+    more = {"cwd": repo, "env": env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    first = subprocess.Popen(command, **more)
+    for line in first.stdout:
+        if line.startswith("step 3/60"):
+            os.killpg(first.pid, signal.SIGTERM)  # as timeout does
+            break
+    rest = first.stdout.read()
+    assert first.wait(120) == 0
+    assert "; the same command resumes" in rest
+    assert not (results / "base" / "time.txt").exists()
+    second = subprocess.Popen(command, **more)
+    printed, _ = second.communicate(timeout=240)
+    assert second.returncode == 0
+    assert "resuming from step" in printed
+    assert printed.splitlines()[-1] == f"results in {results}"
+    for name in ("base", "base_heldout"):
+        shown = results / name
+        assert {path.name for path in shown.iterdir()} == {"loss.png", "metrics.jsonl", "output.txt", "samples.txt", "time.txt"}
+        assert json.loads((shown / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 60
+        assert shown.joinpath("samples.txt").read_text().count("recitation:") == 3
+    assert "in 2 commands" in (results / "base" / "time.txt").read_text()
+    assert "in 1 commands" in (results / "base_heldout" / "time.txt").read_text()
+    assert (results / "bench.json").read_text() == "{}"
+
+
+def test_choose_sampling(script, trained):
+    words = ("--workdir", trained[0], "--num_samples", 2, "--max_new_tokens", 600, "--top_ps", "0.9")
+    done = script("choose_sampling", *words, "--temperatures", "0.01,1.0", "--repetition_penalties", "1.0,1.2")
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    found = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    assert rows[0][0] == "held-out chapters"
+    assert len(found) == 5
+    distances = [float(row[1]) for row in rows]
+    assert distances == sorted(distances)  # the nearest stands first
+    assert distances[1] > 0
+    greedy, free = found["temperature 0.01, top_p 0.9"], found["temperature 1, top_p 0.9"]
+    assert float(greedy["distinct 2-grams"]) < float(free["distinct 2-grams"])
+    assert float(found["temperature 0.01, top_p 0.9, penalty 1.2"]["distinct 2-grams"]) > float(greedy["distinct 2-grams"])
+    done = script("choose_sampling", *words, "--temperatures", "warm")
+    assert done.returncode == 2
+    assert "settings are numbers separated by commas" in done.stderr
 
 
 def test_evaluate_a_text(script, trained, tmp_path):

@@ -17,7 +17,7 @@ COMMON = [
     "train.corrupt_inputs=0.2",
 ]
 RUNS = {
-    "corrupt_inputs 0.2, vocab_size 2500": [],
+    "baseline": [],
     "embedding_dropout 0.3": ["model.embedding_dropout=0.3"],
     "dropout 0": ["model.dropout=0.0"],
     "dropout 0.2": ["model.dropout=0.2"],
@@ -31,5 +31,5 @@ RUNS = {
     "muon_learning_rate 0.01": ["optim.muon_learning_rate=0.01"],
     "1600 steps": ["train.steps=1600"],
     "3 x 192": ["model.n_layer=3", "model.n_head=6", "model.n_embd=192"],
-    "windows of 256, 8 at a time": ["model.block_size=256", "train.batch_size=8"],
+    "windows of 256": ["model.block_size=256", "train.batch_size=8"],
 }
