@@ -28,8 +28,4 @@ RUNS = {
     "2 x 80 for 1500 steps (as much compute)": ["model.n_embd=80", "train.steps=1500"],
     "and vocab_size 2500": ["model.vocab_size=2500", "tokenizer.character_coverage=0.98"],
     "corrupt_inputs 0.3": ["train.corrupt_inputs=0.3"],
-    "and dropout 0": ["model.dropout=0.0"],
-    "and dropout 0.2": ["model.dropout=0.2"],
-    "and weight_decay 0.1": ["optim.weight_decay=0.1"],
-    "and ema_decay 0.98": ["train.ema_decay=0.98"],
 }
