@@ -18,12 +18,12 @@ for name in base base_heldout; do
   workdir="${RUNS:-runs}/$name" shown="$results/$name"
   mkdir -p "$workdir" "$shown"
   began="$(date +%s)"
-  "$PYTHON" -m hlm_jax.train --config "configs/$name.py" --workdir "$workdir" "$@" | tee "$workdir/output.txt"
+  "$PYTHON" -m hlm_jax.train --config "configs/$name.py" --workdir "$workdir" "$@" | (trap "" TERM INT && exec tee "$workdir/output.txt")
   if ! grep -q "^this run is done" "$workdir/output.txt"; then echo "$(($(date +%s) - began))" >>"$workdir/seconds.txt"; fi
   if grep -q "^stopped at step" "$workdir/output.txt"; then exit 0; fi
   "$PYTHON" scripts/sample.py --workdir "$workdir" --num_samples 3 --max_new_tokens 300 >"$shown/samples.txt"
   cp "$workdir/loss.png" "$workdir/metrics.jsonl" "$workdir/output.txt" "$shown/"
-  awk '{ all += $1 } END { printf "%d s of wall time in %d commands, set-up and reports included\n", all, NR }' "$workdir/seconds.txt" >"$shown/time.txt"
+  awk '{ all += $1 } END { printf "%d s of wall time, set-up and reports included; commands: %d\n", all, NR }' "$workdir/seconds.txt" >"$shown/time.txt"
   "$PYTHON" -c 'import jax; print(*(d.device_kind for d in jax.devices()), sep="\n")' >>"$shown/time.txt"
 done
 echo "results in $results"

@@ -192,13 +192,13 @@ def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, envir
     results, runs, repo = tmp_path / "results", tmp_path / "runs", Path(__file__).parent.parent
     results.mkdir()
     (results / "bench.json").write_text("{}")  # kept: the bench has tests of its own
-    words = [*tiny, "--config.train.steps=60", "--config.checkpoint.every_steps=20"]
+    words = [*tiny, "--config.train.steps=30", "--config.checkpoint.every_steps=15"]
     env = environment | {"RESULTS": str(results), "RUNS": str(runs), "EXTRAS": "test"}  # what is installed already
     command = ["bash", "scripts/reference.sh", *words]
     more = {"cwd": repo, "env": env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     first = subprocess.Popen(command, **more)
     for line in first.stdout:
-        if line.startswith("step 3/60"):
+        if line.startswith("step 3/30"):
             os.killpg(first.pid, signal.SIGTERM)  # as timeout does
             break
     rest = first.stdout.read()
@@ -213,10 +213,10 @@ def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, envir
     for name in ("base", "base_heldout"):
         shown = results / name
         assert {path.name for path in shown.iterdir()} == {"loss.png", "metrics.jsonl", "output.txt", "samples.txt", "time.txt"}
-        assert json.loads((shown / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 60
+        assert json.loads((shown / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 30
         assert shown.joinpath("samples.txt").read_text().count("recitation:") == 3
-    assert "in 2 commands" in (results / "base" / "time.txt").read_text()
-    assert "in 1 commands" in (results / "base_heldout" / "time.txt").read_text()
+    assert "commands: 2" in (results / "base" / "time.txt").read_text()
+    assert "commands: 1" in (results / "base_heldout" / "time.txt").read_text()
     assert (results / "bench.json").read_text() == "{}"
 
 
