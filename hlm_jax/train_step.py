@@ -198,17 +198,46 @@ def corrupt(tokens_BT, rate: float, vocab_size: int, key):
     return jnp.where(hit_BT, other_BT.astype(tokens_BT.dtype), tokens_BT)
 
 
-def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs: float = 0.0):
-    """Mean nats/token of windows [B, T + 1] under dropout with `key`, a share `corrupt_inputs` of the inputs replaced; targets stay."""
+def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs: float = 0.0, taught_BTV=None, teacher_weight: float = 0.0):
+    """Mean nats/token of windows [B, T + 1] under dropout with `key`, a share `corrupt_inputs` of the inputs replaced; targets stay.
+
+    With `taught_BTV`, what teachers predict, a share `teacher_weight` of every target is their distribution (distillation,
+    Hinton et al., arXiv 1503.02531).
+    """
     inputs_BT = window_BU[:, :-1]
     if corrupt_inputs and key is not None:
         inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, jax.random.fold_in(key, _CORRUPTION))
     logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
-    return token_losses(logits_BTV, window_BU[:, 1:]).mean()
+    loss = token_losses(logits_BTV, window_BU[:, 1:]).mean()
+    if taught_BTV is None:
+        return loss
+    soft = optax.softmax_cross_entropy(logits_BTV.astype(jnp.float32), taught_BTV).mean()
+    return (1 - teacher_weight) * loss + teacher_weight * soft
 
 
-def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: float, mesh: Mesh, corrupt_inputs: float = 0.0):
-    """Jitted training steps: (state, windows [K, B, T + 1], key) -> (state, metrics), K steps in one dispatch.
+def taught(teachers, teacher_params, window_BU):
+    """The mean of what the teachers predict from the clean inputs of windows [B, T + 1], probabilities [B, T, V]; None of none."""
+    if not teachers:
+        return None
+    found = [
+        jax.nn.softmax(teacher.apply({"params": params}, window_BU[:, :-1])[0].astype(jnp.float32))
+        for teacher, params in zip(teachers, teacher_params, strict=True)
+    ]
+    return sum(found) / len(found)
+
+
+def make_train_step(
+    model: GPT,
+    optimizer,
+    *,
+    accumulate_steps: int,
+    ema_decay: float,
+    mesh: Mesh,
+    corrupt_inputs: float = 0.0,
+    teachers: tuple[GPT, ...] = (),
+    teacher_weight: float = 0.0,
+):
+    """Jitted training steps: (state, windows [K, B, T + 1], key, *parameters of the teachers) -> (state, metrics), K steps in one dispatch.
 
     Metrics are arrays [K]: "loss", "grad_norm", "skipped" (1 where float16 gradients overflowed and nothing moved) and
     "loss_scale". The given state is donated. The batch is cut over all devices and the loss is a mean over all of it, so
@@ -216,9 +245,10 @@ def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: 
     `accumulate_steps` A a batch is cut into A parts whose gradients are averaged before the one update.
     """
 
-    def gradients(params, window_BU, key, scale):
+    def gradients(params, window_BU, key, scale, teacher_params):
         def scaled(params, window_BU, key):
-            return loss_fn(params, model, window_BU, key, corrupt_inputs) * scale
+            taught_BTV = taught(teachers, teacher_params, window_BU)
+            return loss_fn(params, model, window_BU, key, corrupt_inputs, taught_BTV, teacher_weight) * scale
 
         if accumulate_steps == 1:
             loss, grads = jax.value_and_grad(scaled)(params, window_BU, key)
@@ -236,9 +266,9 @@ def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: 
         factor = 1.0 / (accumulate_steps * scale)
         return loss * factor, jax.tree.map(lambda g: g * factor, grads)
 
-    def one_step(state: TrainState, window_BU, key):
+    def one_step(state: TrainState, window_BU, key, teacher_params):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale)
+        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale, teacher_params)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -256,17 +286,17 @@ def make_train_step(model: GPT, optimizer, *, accumulate_steps: int, ema_decay: 
         metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": jnp.float32(scale)}
         return TrainState(state.step + 1, params, opt_state, ema, loss_scale), metrics
 
-    def steps(state, windows_KBU, key):
+    def steps(state, windows_KBU, key, *teacher_params):
         if windows_KBU.shape[0] == 1:  # a loop of one would only keep XLA from fusing across its border
-            state, metrics = one_step(state, windows_KBU[0], key)
+            state, metrics = one_step(state, windows_KBU[0], key, teacher_params)
             return state, jax.tree.map(lambda x: x[None], metrics)
-        return jax.lax.scan(lambda state, window_BU: one_step(state, window_BU, key), state, windows_KBU)
+        return jax.lax.scan(lambda state, window_BU: one_step(state, window_BU, key, teacher_params), state, windows_KBU)
 
     layout = state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(
         steps,
         donate_argnums=0,
-        in_shardings=(layout, NamedSharding(mesh, PartitionSpec(None, BATCH_AXES)), replicated),
+        in_shardings=(layout, NamedSharding(mesh, PartitionSpec(None, BATCH_AXES)), replicated, *(replicated for _ in teachers)),
         out_shardings=(layout, replicated),
     )

@@ -102,6 +102,8 @@ class Trainer:
         root = jax.random.key(config.seed)
         self.dropout_key = jax.random.fold_in(root, 1)
         self._init = lambda: train_step.init_state(trained, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh)
+        teachers = self._teachers(dtype)
+        self.teacher_params = [params for _, params in teachers]
         self.train_steps = train_step.make_train_step(
             trained,
             optimizer,
@@ -109,6 +111,8 @@ class Trainer:
             ema_decay=ema_decay,
             mesh=self.mesh,
             corrupt_inputs=config.train.corrupt_inputs,
+            teachers=tuple(teacher for teacher, _ in teachers),
+            teacher_weight=config.train.teacher_weight,
         )
         self.evaluator = Evaluator(self.model, batch_size=max(1, min(64, 4096 // block)))
         self.say(
@@ -123,6 +127,20 @@ class Trainer:
         self.metrics = {}  # of the newest evaluation, and the best one so far
         self.painter_job = None
         self.seconds = self.stalled = self.computing = 0.0  # of this process's loop: all, nothing computed, evaluation and samples
+
+    def _teachers(self, dtype: str):
+        """The models that this run learns from beside the text, and their weights, whole on every device."""
+        teachers, block = [], self.config.model.block_size
+        for workdir in self.config.train.teachers:
+            run = load_run(workdir)
+            if run.tokenizer.fingerprint != self.tokenizer.fingerprint:  # one of other training chapters, too, may know the held-out ones
+                raise UserError(f"train.teachers: {workdir} was trained with another text, split or tokenizer than this run")
+            if run.model.cfg.block_size < block:
+                raise UserError(f"train.teachers: {workdir} reads {run.model.cfg.block_size} tokens, this run's windows have {block}")
+            whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+            params = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, whole, lambda i, x=x: x[i]), run.params)  # noqa: B023
+            teachers.append((GPT(run.model.cfg, dtype), params))
+        return teachers
 
     def say(self, text: str) -> None:
         if self.main_process:
@@ -213,7 +231,7 @@ class Trainer:
             upcoming = reader.submit(self._load, start, ends[0])
             for i, done in enumerate(ends):
                 first = ends[i - 1] if i else start
-                state, new = self.train_steps(state, upcoming.result(), self.dropout_key)
+                state, new = self.train_steps(state, upcoming.result(), self.dropout_key, *self.teacher_params)
                 if i + 1 < len(ends):
                     upcoming = reader.submit(self._load, done, ends[i + 1])
                 if pending:  # the dispatch before is done by now: reading it does not hold up the device

@@ -183,6 +183,16 @@ def test_patience_stops_early(train, tmp_path):
     )
 
 
+def test_a_run_learns_from_teachers(train, trained, tmp_path):
+    teacher = f"train.teachers={trained[0]}"
+    done = train(tmp_path / "student", teacher, "train.teacher_weight=0.5", "model.n_layer=1")
+    assert done.returncode == 0, done.stderr
+    assert train(tmp_path / "alone", "model.n_layer=1").returncode == 0
+    assert json.loads((tmp_path / "student" / "config.json").read_text())["train"]["teachers"] == [str(trained[0])]
+    first = [next(r["loss"] for r in read_metrics(tmp_path / name) if "loss" in r) for name in ("student", "alone")]
+    assert first[0] != first[1]
+
+
 def test_a_long_run_on_a_cpu_is_announced(environment, tiny, tmp_path):
     process = start(environment, tiny, tmp_path, "train.steps=2000000000")
     seen = wait_for(process, "WARNING")
@@ -218,6 +228,7 @@ def config_error(command, *words, config="configs/base.py"):
         (["--config.model={}"], "is a section and cannot be replaced"),
         (["--config.model.n_head=7"], "model.n_head=7 does not divide model.n_embd=768"),
         (["--config.model.dropout=1.5"], "must lie in [0, 1)"),
+        (["--config.train.teacher_weight=2"], "train.teacher_weight=2.0 must lie in [0, 1]"),
         (["--config.train.batch_size=0"], "train.batch_size=0 must be at least 1"),
         (["--config.train.accumulate_steps=3"], "does not divide train.batch_size=64"),
         (["--config.train.epochs=0"], "there is nothing to train"),
@@ -249,17 +260,23 @@ BAD_RUNS = {
     "vocabulary too small": (["model.vocab_size=300"], "raise --config.model.vocab_size"),
     "batch not dividing devices": (["train.batch_size=7"], "train.batch_size=7 is not divisible by 8 devices"),
     "unknown schedule": (["optim.schedule=stairs"], "use constant, cosine or linear"),
+    "a teacher that may know held-out chapters": (
+        ["train.teachers={trained}", "split.train_every=2"],
+        "was trained with another text, split or tokenizer than this run",
+    ),
+    "a teacher of shorter windows": (["train.teachers={trained}", "model.block_size=33"], "reads 32 tokens, this run's windows have 33"),
+    "no teacher": (["train.teachers={empty}"], "no checkpoint in"),
     "unknown dtype": (["dtype=int4"], "use auto, float32, bfloat16 or float16"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_RUNS)
-def test_bad_runs_are_one_line_and_leave_the_workdir_free(case, tiny, tmp_path, capsys):
+def test_bad_runs_are_one_line_and_leave_the_workdir_free(case, tiny, trained, tmp_path, capsys):
     from hlm_jax import train
 
     overrides, message = BAD_RUNS[case]
     (tmp_path / "empty.txt").write_text("")
-    words = [f"--config.{word.format(empty=tmp_path / 'empty.txt')}" for word in overrides]
+    words = [f"--config.{word.format(empty=tmp_path / 'empty.txt', trained=trained[0])}" for word in overrides]
     with pytest.raises(SystemExit) as stop:
         train.main(["--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *tiny, *words])
     assert stop.value.code == 2

@@ -20,6 +20,7 @@ from hlm_jax.train_step import (
     make_train_step,
     resolve_attention,
     resolve_dtype,
+    taught,
     token_losses,
 )
 
@@ -168,6 +169,38 @@ def test_corruption_does_not_depend_on_the_mesh():
         step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corrupt_inputs=0.3)
         state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
         _, metrics = step(state, np.stack(batches(2)), jax.random.key(1))
+        return np.asarray(metrics["loss"])
+
+    one = losses(1)
+    np.testing.assert_allclose(losses(8), one, rtol=2e-5)
+    assert (one != run(n_steps=2)[0]).all()
+
+
+def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
+    model, other = GPT(dataclasses.replace(CFG, dropout=0.0)), GPT(dataclasses.replace(CFG, dropout=0.0, n_embd=8))
+    params, window = compiled()[0]().params, jnp.asarray(batches(1)[0])
+    theirs = init_state(other, OPTIMIZER, jax.random.key(3), ema_decay=0.0, mesh=make_mesh(1, jax.devices()[:1])).params
+
+    def gradients(teachers, teacher_params, weight):
+        predicted = taught(teachers, teacher_params, window)
+        return jax.jit(jax.grad(lambda p: loss_fn(p, model, window, None, 0.0, predicted, weight)))(params)
+
+    itself, text = gradients((model, model), (params, params), 1.0), gradients((), (), 0.0)
+    assert float(optax.global_norm(itself)) < 1e-5 * float(optax.global_norm(text))
+    # A share of every target is the teachers' mean: the gradient is linear in the targets.
+    both = gradients((model, other), (params, theirs), 0.6)
+    second = gradients((other,), (theirs,), 1.0)
+    expected = jax.tree.map(lambda a, b, c: 0.4 * a + 0.3 * b + 0.3 * c, text, itself, second)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both, expected)
+
+
+def test_distillation_does_not_depend_on_the_mesh():
+    def losses(n_devices):
+        mesh, model, teacher = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG), GPT(dataclasses.replace(CFG, n_embd=8))
+        step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, teachers=(teacher,), teacher_weight=0.5)
+        taught_by = teacher.init(jax.random.key(5), jnp.zeros((1, 1), jnp.int32))["params"]
+        state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+        _, metrics = step(state, np.stack(batches(2)), jax.random.key(1), taught_by)
         return np.asarray(metrics["loss"])
 
     one = losses(1)
