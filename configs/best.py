@@ -2,7 +2,8 @@
 
 Command:  python -m hlm_jax.train --config configs/best.py --workdir runs/best-0
           (members of an ensemble: --config.seed=1 --workdir runs/best-1, and so on; then
-          python scripts/evaluate.py --ensemble runs/best-* --split val --adaptive --mix_ngram)
+          python scripts/evaluate.py --ensemble runs/best-* --split val --adaptive --mix_ngram;
+          all of them in one model: --config.train.teachers=runs/best-0,runs/best-1 --workdir runs/best-taught)
 Time:     for a GPU; not run yet on one. By the count of operations the 16,000 steps of 32 x 256 tokens take 2.3e16 floating-point
           operations, which a card that sustains 40 TFLOP/s does in ten minutes (an estimate).
 Result:   unknown: the settings are those of configs/small.py carried over to more weights, with more corruption and dropout.
