@@ -1,9 +1,9 @@
 """The reference recipe in miniature, for a CPU: a GPT-2 of 3 layers x 192 learns eight chapters by heart in about 60 epochs.
 
 Command:  python -m hlm_jax.train --config configs/overfit.py --workdir runs/overfit
-Time:     tens of minutes on one CPU core.
-Result:   loss.png shows the whole story: training loss falls throughout, validation turns early and rises, and in the end greedy
-          decoding gives the training text back. A demonstration, not a model to use.
+Time:     25 minutes on one CPU core, by its own last lines.
+Result:   docs/overfit.png: training loss falls to 0.7 nats per token while validation rises from epoch 5 on, from 7.5 to 13 bits per
+          character; in the end a ninth of the training passages comes back word for word. A demonstration, not a model to use.
 """
 
 from configs import base_heldout
