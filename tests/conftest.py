@@ -7,6 +7,8 @@ from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the suite's time is XLA compiling for shapes where optimisation gains nothing; .ci/run's quickstart has it on.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest
 
@@ -59,8 +61,9 @@ def book(edition, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The environment of commands that tests start: one device, a compilation cache of the session's own."""
-    cache = tmp_path_factory.mktemp("jax_cache")
+    """The environment of commands that tests start: one device, a compilation cache of the session's own, shared by its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "jax_cache"
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return env | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
