@@ -4,9 +4,6 @@ import concurrent.futures
 import contextlib
 import json
 import math
-import os
-import signal
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from hlm_jax.ngram import KneserNey
 from hlm_jax.report import final_report, long_run_warning
 from hlm_jax.run import load_run
 from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
+from hlm_jax.stop import StopRequest, leave_broken_group
 from hlm_jax.tokenizer import train_tokenizer
 
 
@@ -45,19 +43,7 @@ def train(config, workdir: Path) -> None:
         except jax.errors.JaxRuntimeError as error:
             if jax.process_count() == 1:
                 raise
-            _leave_broken_group(workdir, error)
-
-
-def _leave_broken_group(workdir: Path, error: Exception) -> None:
-    """Ends this process when another of the run is gone: a collective can neither finish nor be tried again."""
-    saved = checkpoint.steps_in(workdir)
-    print(
-        f"hlm_jax.train: error: another process of this run is gone ({str(error).splitlines()[0][:160]}); start all processes again, "
-        + (f"the run resumes from step {saved[-1]}" if saved else "nothing was saved yet"),
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(2)  # a regular exit would wait for the lost process at the end of jax.distributed
+            leave_broken_group(workdir, error)
 
 
 class Trainer:
@@ -177,7 +163,7 @@ class Trainer:
         self._record_config()
         self.writer = MetricsWriter(self.workdir, start_step=start) if self.main_process else None
         self.progress = Progress(start_step=start, total_steps=self.total_steps) if self.main_process else None
-        with _StopRequest() as stop:
+        with StopRequest() as stop:
             state = self._loop(state, start, stop)
         if self.writer:
             self.writer.close()
@@ -237,7 +223,7 @@ class Trainer:
                 if pending:  # the dispatch before is done by now: reading it does not hold up the device
                     self._read(*pending)
                 pending = first, new
-                stopping = self._agree(stop.requested, first, done)
+                stopping = stop.agreed(first, done, self.config.train.log_every_steps)
                 if self.progress:
                     self.progress.step(done)
                 must_evaluate = self._due(self.config.train.eval_every_steps, done) and bool(self.splits["val"])
@@ -273,14 +259,6 @@ class Trainer:
                 continue  # float16 overflowed: the step was skipped and the loss scale halved
             if self._due(self.config.train.log_every_steps, done):
                 self._log(done, loss, grad_norm, {} if self.dtype != "float16" else {"loss_scale": float(metrics["loss_scale"][i])})
-
-    def _agree(self, stop: bool, first: int, done: int) -> bool:
-        """Whether any process was asked to stop: all must leave the loop at the same step, so they ask one another now and then."""
-        if jax.process_count() == 1:
-            return stop
-        if first // self.config.train.log_every_steps == done // self.config.train.log_every_steps:
-            return False
-        return bool(multihost_utils.process_allgather(np.array(stop)).any())
 
     def _refuse(self, done: int, loss: float, grad_norm: float) -> None:
         with contextlib.suppress(UserError):
@@ -397,23 +375,3 @@ class Trainer:
             ("metrics", "metrics.jsonl"),
         ):
             self.say(f"{what:12s} {self.workdir / where}")
-
-
-class _StopRequest:
-    """Notes the first SIGTERM or Ctrl-C, so that the loop can save and leave; a second Ctrl-C interrupts at once."""
-
-    requested = False
-
-    def __enter__(self):
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def _note(self, number, _frame):
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True
-        print("\nstopping: saving a checkpoint …", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -3,17 +3,9 @@
 Command:  python scripts/sweep.py configs/sweeps/joint.py --jobs 2
 """
 
-CONFIG = "configs/tiny.py"
-COMMON = [
-    "split.train_every=4",
-    "model.n_layer=2",
-    "model.n_head=4",
-    "model.n_embd=128",
-    "train.steps=800",
-    "train.eval_every_steps=100",
-    "checkpoint.every_steps=100",
-    "train.corrupt_inputs=0.2",
-]
+from configs.sweeps import recipe
+
+CONFIG, COMMON = recipe.CONFIG, [*recipe.COMMON, "train.corrupt_inputs=0.2"]
 RUNS = {
     "corrupt_inputs 0.2": [],
     "and embedding_dropout 0.3": ["model.embedding_dropout=0.3"],
