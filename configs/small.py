@@ -11,8 +11,8 @@ from configs import tiny
 def get_config():
     config = tiny.get_config()
     config.tokenizer.update(character_coverage=0.98)
-    config.model.update(vocab_size=2500, block_size=256, n_layer=4, n_head=8, n_embd=256)
-    config.optim.update(warmup_steps=100, weight_decay=0.1)
-    config.train.update(batch_size=8, corrupt_inputs=0.2, ema_decay=0.99, steps=3800, eval_every_steps=200, log_every_steps=50)
-    config.checkpoint.update(every_steps=200)
+    config.model.update(vocab_size=2500, block_size=256, n_layer=5, n_head=10, n_embd=320, dropout=0.0)
+    config.optim.update(warmup_steps=100, weight_decay=0.3)
+    config.train.update(batch_size=8, corrupt_inputs=0.2, ema_decay=0.99, steps=4200, eval_every_steps=300, log_every_steps=50)
+    config.checkpoint.update(every_steps=300)
     return config

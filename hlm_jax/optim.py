@@ -82,8 +82,9 @@ def make_optimizer(
     """An optax optimizer and its schedule.
 
     "adamw" (Loshchilov & Hutter 2019) moves every parameter at `learning_rate`. "muon" (Jordan 2024) moves hidden matrices
-    at `muon_learning_rate` and the rest with AdamW (with Nesterov momentum, and without decay) at `learning_rate`; both
-    follow the same schedule. `grad_clip_norm` 0 does not clip; decay applies to matrices only.
+    at `muon_learning_rate` and the rest with AdamW (with Nesterov momentum) at `learning_rate`; both follow the same
+    schedule. `grad_clip_norm` 0 does not clip. Decay applies to matrices only, each at its own rate: in an epoch of n steps a
+    weight forgets about n x rate x `weight_decay` of itself.
     `product_dtype` is the operands' type in Muon's matrix products.
 
     Returns:
@@ -104,7 +105,7 @@ def make_optimizer(
             optax.add_decayed_weights(weight_decay),
             optax.scale_by_learning_rate(rate(muon_learning_rate)),
         )
-        rest = optax.nadamw(adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=0.0)
+        rest = optax.nadamw(adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
         optimizer = optax.partition({"muon": hidden, "adamw": rest}, optimizer_labels)
     else:
         raise UserError(f"optim.name={name!r}: use adamw or muon")

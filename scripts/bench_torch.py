@@ -104,6 +104,17 @@ class GPT(torch.nn.Module):
         assert set(missing) <= {"cos", "sin"}, missing
 
 
+def orthogonalise(grad, ns_coefficients, ns_steps, eps):
+    """torch.optim.Muon's iteration with products in float32: its own are in bfloat16, which a CPU without them emulates."""
+    a, b, c = ns_coefficients
+    x = grad.T if grad.size(0) > grad.size(1) else grad
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(ns_steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if grad.size(0) > grad.size(1) else x
+
+
 class Training:
     """One training step in a given variant."""
 
@@ -117,17 +128,19 @@ class Training:
         fused = {"fused": True}
         named = list(self.model.named_parameters())
         hidden = [p for name, p in named if p.ndim == 2 and "embedding" not in name]
-        other = [p for name, p in named if p.ndim != 2 or "embedding" in name]
+        embeddings = [p for name, p in named if p.ndim == 2 and "embedding" in name]
+        gains = {"params": [p for _, p in named if p.ndim != 2], "weight_decay": 0.0}  # and biases
+        decay, muon_rate = o["weight_decay"], o["muon_learning_rate"]
         adam = {"lr": o["learning_rate"], "betas": (o["b1"], o["b2"]), "eps": o["eps"]} | fused
         if o["name"] == "muon":
+            if self.dtype == torch.float32:
+                torch.optim._muon._zeropower_via_newtonschulz = orthogonalise
             self.optimizers = [
-                torch.optim.Muon(hidden, lr=o["muon_learning_rate"], momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0),
-                torch.optim.AdamW(other, weight_decay=0.0, **adam),
+                torch.optim.Muon(hidden, lr=muon_rate, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=decay),
+                torch.optim.AdamW([{"params": embeddings, "weight_decay": decay}, gains], **adam),
             ]
         else:
-            matrices, rest = [p for _, p in named if p.ndim == 2], [p for _, p in named if p.ndim != 2]
-            groups = [{"params": matrices, "weight_decay": o["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
-            self.optimizers = [torch.optim.AdamW(groups, **adam)]
+            self.optimizers = [torch.optim.AdamW([{"params": hidden + embeddings, "weight_decay": decay}, gains], **adam)]
         self.clip = o["grad_clip_norm"]
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
         batch = torch.tensor(np.load(r["batch"]), dtype=torch.long, device=self.device)

@@ -60,6 +60,10 @@ def test_decay_reaches_matrices_only():
     assert not np.asarray(moved["block_0"]["qkv"]["bias"]).any()
     assert not np.asarray(moved["block_0"]["norm"]["scale"]).any()
     assert decay_mask(PARAMS)["block_0"]["norm"]["scale"] is False
+    moved = updates(zero, weight_decay=0.5, name="muon")  # every matrix at the rate that it moves at
+    np.testing.assert_allclose(moved["token_embedding"], -0.05, rtol=1e-6)
+    np.testing.assert_allclose(moved["block_0"]["qkv"]["kernel"], -0.01, rtol=1e-6)
+    assert not np.asarray(moved["block_0"]["norm"]["scale"]).any()
 
 
 def test_adamw_equals_optax():

@@ -1,3 +1,6 @@
+import contextlib
+import importlib.util
+import io
 import json
 import os
 import signal
@@ -9,15 +12,31 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="module")
-def script(command):
-    return lambda name, *words: command(f"scripts/{name}.py", *words)
+@pytest.fixture
+def script(monkeypatch):
+    """Runs the main() of scripts/NAME.py in this process, whose JAX is started and has compiled; what `command` would return."""
+
+    def run(name, *words):
+        path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"script_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
+        code = 0
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+            try:
+                module.main()
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    return run
 
 
-def test_sample(script, trained):
+def test_sample(script, command, trained):
     workdir, _ = trained
     words = ("--workdir", workdir, "--prompt", "宝玉笑道：", "--num_samples", 2, "--max_new_tokens", 40, "--seed", 4)
-    done = script("sample", *words)
+    done = command("scripts/sample.py", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("宝玉笑道：") >= 2
     assert "--- 2 ---" in done.stdout
@@ -127,20 +146,20 @@ RUNS = {{"baseline": [], "dropout 0.3": ["model.dropout=0.3"], "never": ["no.suc
 """
 
 
-def test_sweep(script, tiny, tmp_path, command):
+def test_sweep(command, tiny, tmp_path):
     path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
     text = SWEEP.format(words=[word.removeprefix("--config.") for word in tiny])
     path.write_text(text, encoding="utf-8")
-    done = script("sweep", path, "--workdir", workdir)
+    done = command("scripts/sweep.py", path, "--workdir", workdir)
     assert done.returncode == 2  # before anything is trained
     assert "unknown config key 'no.such.key'" in done.stderr
     assert not workdir.exists()
-    done = script("sweep", path, "--runs", "absent", "--workdir", workdir)
+    done = command("scripts/sweep.py", path, "--runs", "absent", "--workdir", workdir)
     assert done.returncode == 2
     assert "has no run 'absent'" in done.stderr
 
     path.write_text(text.replace(', "never": ["no.such.key=1"]', ""), encoding="utf-8")
-    done = script("sweep", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
+    done = command("scripts/sweep.py", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["name"], row["seed"]) for row in rows] == [("baseline", 0), ("dropout 0.3", 0), ("baseline", 1), ("dropout 0.3", 1)]
@@ -156,11 +175,11 @@ def test_sweep(script, tiny, tmp_path, command):
 
     # Once more: what is there is read, nothing is trained again; a run under other overrides is refused.
     seconds = (workdir / "baseline-seed0" / "seconds.txt").read_text()
-    again = script("sweep", path, "--seeds", 2, "--workdir", workdir)
+    again = command("scripts/sweep.py", path, "--seeds", 2, "--workdir", workdir)
     assert again.stdout == done.stdout
     assert (workdir / "baseline-seed0" / "seconds.txt").read_text() == seconds
     path.write_text(path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"), encoding="utf-8")
-    done = script("sweep", path, "--workdir", workdir)
+    done = command("scripts/sweep.py", path, "--workdir", workdir)
     assert done.returncode == 2
     assert "holds run 'dropout 0.3' with other overrides" in done.stderr
 

@@ -27,9 +27,4 @@ RUNS = {
     "adamw": ["optim.name=adamw"],
     "weight_decay 0.1": ["optim.weight_decay=0.1"],
     "ema_decay 0.98": ["train.ema_decay=0.98"],
-    "constant schedule and ema_decay 0.98": ["optim.schedule=constant", "train.ema_decay=0.98"],
-    "cosine schedule": ["optim.schedule=cosine"],
-    "form gpt2": ["model.form=gpt2"],
-    "vocab_size 2000": ["model.vocab_size=2000", "tokenizer.character_coverage=0.98"],
-    "vocab_size 8000": ["model.vocab_size=8000"],
 }

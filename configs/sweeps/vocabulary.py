@@ -9,6 +9,4 @@ RUNS = {
     "vocab_size 5000": ["model.vocab_size=5000", "tokenizer.character_coverage=0.993"],
     "vocab_size 2500": ["model.vocab_size=2500", "tokenizer.character_coverage=0.98"],
     "vocab_size 3000": ["model.vocab_size=3000", "tokenizer.character_coverage=0.98"],
-    "characters alone": ["model.vocab_size=2150", "tokenizer.character_coverage=0.98"],
-    "vocab_size 8000": ["model.vocab_size=8000", "tokenizer.character_coverage=0.993"],
 }

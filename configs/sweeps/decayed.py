@@ -1,0 +1,43 @@
+"""Heavy decay in the place of dropout, at recipe.py's scale; the rest of the recipe once more around it.
+
+Command:  python scripts/sweep.py configs/sweeps/decayed.py --jobs 2
+"""
+
+from configs.sweeps import recipe
+
+CONFIG = recipe.CONFIG
+COMMON = [
+    *recipe.COMMON,
+    "tokenizer.character_coverage=0.98",
+    "model.vocab_size=2500",
+    "model.dropout=0.0",
+    "optim.weight_decay=1.0",
+    "train.corrupt_inputs=0.2",
+]
+WIDER = ["model.n_layer=3", "model.n_head=6", "model.n_embd=192"]
+RUNS = {
+    "weight_decay 1, dropout 0": [],
+    "weight_decay 0.1, dropout 0.1": ["optim.weight_decay=0.1", "model.dropout=0.1"],
+    "weight_decay 0.1": ["optim.weight_decay=0.1"],
+    "weight_decay 0.3": ["optim.weight_decay=0.3"],
+    "weight_decay 2": ["optim.weight_decay=2.0"],
+    "dropout 0.1": ["model.dropout=0.1"],
+    "embedding_dropout 0.1": ["model.embedding_dropout=0.1"],
+    "corrupt_inputs 0.1": ["train.corrupt_inputs=0.1"],
+    "corrupt_inputs 0.3": ["train.corrupt_inputs=0.3"],
+    "1600 steps": ["train.steps=1600"],
+    "3 x 192": WIDER,
+    "3 x 192, weight_decay 0.1, dropout 0.1": [*WIDER, "optim.weight_decay=0.1", "model.dropout=0.1"],
+    "4 x 256": ["model.n_layer=4", "model.n_head=8", "model.n_embd=256"],
+    "vocab_size 5000": ["model.vocab_size=5000", "tokenizer.character_coverage=0.993"],
+    "vocab_size 8000": ["model.vocab_size=8000", "tokenizer.character_coverage=0.993"],
+    "characters alone": ["model.vocab_size=2150"],
+    "windows of 256": ["model.block_size=256", "train.batch_size=8"],
+    "form gpt2": ["model.form=gpt2"],
+    "adamw": ["optim.name=adamw"],
+    "ema_decay 0.98": ["train.ema_decay=0.98"],
+    "constant schedule, ema_decay 0.98": ["optim.schedule=constant", "train.ema_decay=0.98"],
+    "cosine schedule": ["optim.schedule=cosine"],
+    "muon_learning_rate 0.04": ["optim.muon_learning_rate=0.04"],
+    "muon_learning_rate 0.01": ["optim.muon_learning_rate=0.01"],
+}
