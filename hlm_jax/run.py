@@ -162,13 +162,14 @@ class Run:
         return ids
 
     def stream(self, prompts, *, max_new_tokens: int, seed: int = 0, **strategy) -> Iterator[list[str]]:
-        """Yields, for every prompt, the text that new tokens complete; whole characters only."""
+        """Yields, for every prompt, the text that new tokens complete: whole characters, and never bytes that make none."""
         decoders = [StreamDecoder(self.tokenizer) for _ in prompts]
         ids = [self.encode_prompt(prompt) for prompt in prompts]
-        blocks = generator(self.model, Strategy(**strategy), 16).stream(self.device_params, ids, max_new_tokens, seed)
+        blocks = generator(self.model, Strategy(**strategy), 16).stream(
+            self.device_params, ids, max_new_tokens, seed, self.tokenizer.utf8_automaton
+        )
         for block in blocks:
             yield [decoder.feed(row) for decoder, row in zip(decoders, block.tolist(), strict=True)]
-        yield [decoder.flush() for decoder in decoders]
 
     def generate(self, prompt=None, *, num_samples: int = 1, max_new_tokens: int = 200, seed: int = 0, **strategy) -> list[str]:
         """`num_samples` continuations of a prompt (or one of each of a list of prompts), without the prompt.

@@ -90,22 +90,25 @@ class Generator:
         logits_BTV, cache = self.model.apply({"params": params}, tokens_BT, cache=cache, pad_B=pad_B)
         return cache, logits_BTV[:, -1]
 
-    def _decode_steps(self, params, cache, logits_BV, seen_BV, pad_B, key, slot, first, count):
+    def _decode_steps(self, params, cache, logits_BV, seen_BV, state_B, automaton, pad_B, key, slot, first, count):
         """Draws `count` tokens, the first from `logits_BV`; all of it stays on the device."""
+        allowed_SV, after_SV = automaton
         batch = logits_BV.shape[0]
         out_BN = jnp.zeros((batch, self.dispatch_tokens), jnp.int32)
 
         def body(i, carry):
-            cache, logits_BV, seen_BV, out_BN = carry
+            cache, logits_BV, seen_BV, state_B, out_BN = carry
+            logits_BV = jnp.where(allowed_SV[state_B], logits_BV, -jnp.inf)
             token_B = _draw(logits_BV, seen_BV, jax.random.fold_in(key, first + i), self.strategy)
             out_BN = jax.lax.dynamic_update_slice(out_BN, token_B[:, None], (0, i))
             seen_BV = seen_BV.at[jnp.arange(batch), token_B].set(True)
+            state_B = after_SV[state_B, token_B]
             logits_BTV, cache = self.model.apply({"params": params}, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B)
-            return cache, logits_BTV[:, 0], seen_BV, out_BN
+            return cache, logits_BTV[:, 0], seen_BV, state_B, out_BN
 
-        return jax.lax.fori_loop(0, count, body, (cache, logits_BV, seen_BV, out_BN))
+        return jax.lax.fori_loop(0, count, body, (cache, logits_BV, seen_BV, state_B, out_BN))
 
-    def stream(self, params, prompts, max_new_tokens: int, seed: int) -> Iterator[np.ndarray]:
+    def stream(self, params, prompts, max_new_tokens: int, seed: int, automaton=None) -> Iterator[np.ndarray]:
         """Yields int32 [batch, n] blocks of new tokens, `max_new_tokens` columns in all.
 
         Args:
@@ -113,6 +116,8 @@ class Generator:
           prompts: one token sequence per row, 1 to block_size - 1 ids each; rows may differ in length.
           max_new_tokens: how many tokens to make. When the window is full it slides: the latest half is read again.
           seed: decides every draw.
+          automaton: what may follow what (Willard & Louf, arXiv 2307.09702): which tokens a state allows, bool [S, V], and the
+            state after each, int [S, V]; every row begins in state 0. None allows everything.
 
         Raises:
           UserError: a prompt is empty or does not fit the window.
@@ -130,6 +135,8 @@ class Generator:
         for row, prompt in enumerate(history):
             seen[row, prompt] = True
         seen_BV, key, made = jnp.asarray(seen), jax.random.key(seed), 0
+        state_B = jnp.zeros(len(prompts), jnp.int32)
+        automaton = tuple(map(jnp.asarray, automaton or (np.ones((1, vocab), bool), np.zeros((1, vocab), np.int32))))
         width = min(block - 1, _bucket(max(map(len, history))))
         while made < max_new_tokens:
             rows = [ids[-width:] for ids in history]
@@ -139,7 +146,9 @@ class Generator:
             slot = width
             while made < max_new_tokens and slot < block:
                 count = min(self.dispatch_tokens, max_new_tokens - made, block - slot)
-                cache, logits_BV, seen_BV, out_BN = self._decode(params, cache, logits_BV, seen_BV, pad_B, key, slot, made, count)
+                cache, logits_BV, seen_BV, state_B, out_BN = self._decode(
+                    params, cache, logits_BV, seen_BV, state_B, automaton, pad_B, key, slot, made, count
+                )
                 new = np.asarray(out_BN)[:, :count]
                 for ids, row in zip(history, new.tolist(), strict=True):
                     ids.extend(row)
@@ -147,9 +156,9 @@ class Generator:
                 yield new
             width = max(1, block // 2)
 
-    def generate(self, params, prompts, max_new_tokens: int, seed: int) -> np.ndarray:
+    def generate(self, params, prompts, max_new_tokens: int, seed: int, automaton=None) -> np.ndarray:
         """All new tokens at once, int32 [batch, max_new_tokens]."""
-        return np.concatenate(list(self.stream(params, prompts, max_new_tokens, seed)), axis=1)
+        return np.concatenate(list(self.stream(params, prompts, max_new_tokens, seed, automaton)), axis=1)
 
 
 def spread_windows(sequences, tokens: int, number: int) -> np.ndarray:

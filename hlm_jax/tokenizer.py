@@ -11,6 +11,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from hlm_jax.errors import UserError
@@ -19,6 +20,29 @@ SEPARATOR = "<|chapter|>"  # starts every chapter; a control piece, so that no t
 # “ and ” stand alone: a prompt that ends in 道： then ends where training text does, and speech is marked by a token.
 USER_DEFINED = ("\n", "“", "”")
 _ESCAPED = "▁"  # SentencePiece's own sign for a space: spelled in bytes, lest it come back as a space
+
+# UTF-8 as a finite automaton (RFC 3629, section 4): for every state the bytes that may follow, first to last, and the state
+# after them. State 0 stands between two characters; 1, 2 and 3 await as many more bytes; the others narrow the second byte.
+_UTF8 = (
+    (
+        (0x00, 0x7F, 0),
+        (0xC2, 0xDF, 1),
+        (0xE0, 0xE0, 4),
+        (0xE1, 0xEC, 2),
+        (0xED, 0xED, 5),
+        (0xEE, 0xEF, 2),
+        (0xF0, 0xF0, 6),
+        (0xF1, 0xF3, 3),
+        (0xF4, 0xF4, 7),
+    ),
+    ((0x80, 0xBF, 0),),
+    ((0x80, 0xBF, 1),),
+    ((0x80, 0xBF, 2),),
+    ((0xA0, 0xBF, 1),),
+    ((0x80, 0x9F, 1),),
+    ((0x90, 0xBF, 2),),
+    ((0x80, 0x8F, 2),),
+)
 
 
 class TokenizerError(UserError):
@@ -179,6 +203,21 @@ class Tokenizer:
                 table.append(self.piece(i).replace(_ESCAPED, " ").encode())
         return table
 
+    @functools.cached_property
+    def utf8_automaton(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which tokens keep a text valid UTF-8 in every state, bool [8, V], and the state after each of them, int32 [8, V].
+
+        State 0 stands between two characters: there any piece may follow, but of the bytes only those that begin one.
+        """
+        allowed, after = np.zeros((len(_UTF8), self.vocab_size), bool), np.zeros((len(_UTF8), self.vocab_size), np.int32)
+        allowed[0] = True
+        allowed[0, list(self._byte_ids)] = False
+        for state, ranges in enumerate(_UTF8):
+            for first, last, next_state in ranges:
+                ids = [self._id_of_byte[byte] for byte in range(first, last + 1)]
+                allowed[state, ids], after[state, ids] = True, next_state
+        return allowed, after
+
     def vocab_and_merges(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
         """The BPE in the form of Hugging Face: piece -> id, and merges in order of application.
 
@@ -215,7 +254,7 @@ def to_tokenizers(folder):
 
 
 class StreamDecoder:
-    """Turns tokens into text as they arrive, holding back bytes until a character is whole."""
+    """Turns tokens into text as they arrive, holding back bytes until a character is whole; one that never is stays back."""
 
     def __init__(self, tokenizer: Tokenizer):
         import codecs
@@ -226,7 +265,3 @@ class StreamDecoder:
     def feed(self, ids) -> str:
         """The text that `ids` completes."""
         return self._decoder.decode(b"".join(map(self._tokenizer._bytes_of, ids)))
-
-    def flush(self) -> str:
-        """What is left: � for an unfinished character."""
-        return self._decoder.decode(b"", final=True)

@@ -22,7 +22,7 @@ from hlm_jax.report import final_report, long_run_warning
 from hlm_jax.run import load_run
 from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
 from hlm_jax.stop import StopRequest, leave_broken_group
-from hlm_jax.tokenizer import train_tokenizer
+from hlm_jax.tokenizer import StreamDecoder, train_tokenizer
 
 
 def train(config, workdir: Path) -> None:
@@ -340,9 +340,9 @@ class Trainer:
         strategy = Strategy(temperature=sample.temperature, top_p=sample.top_p)
         prompt = self.tokenizer.encode(sample.prompt) or [self.tokenizer.separator_id]
         ids = generator(self.model, strategy).generate(
-            params, [prompt[-(self.config.model.block_size - 1) :]], sample.max_new_tokens, self.config.seed
+            params, [prompt[-(self.config.model.block_size - 1) :]], sample.max_new_tokens, self.config.seed, self.tokenizer.utf8_automaton
         )
-        return sample.prompt + self.tokenizer.decode(ids[0])
+        return sample.prompt + StreamDecoder(self.tokenizer).feed(ids[0])
 
     def _save(self, state, step: int, *, wait: bool) -> None:
         metrics = dict(self.metrics)

@@ -79,6 +79,18 @@ def test_blocks_of_the_stream_add_up(params, random):
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), random.generate(params, PROMPTS, 20, seed=1))
 
 
+def test_an_automaton_rules_what_may_follow_across_dispatches_and_windows(params, greedy, random):
+    """Here: ids alternate between even ones and odd ones."""
+    odd = np.arange(61) % 2 == 1
+    automaton = np.stack([~odd, odd]), np.stack([np.full(61, 1), np.full(61, 0)])
+    for one in (greedy, random):
+        found = one.generate(params, PROMPTS, 50, seed=3, automaton=automaton)
+        assert (found % 2 == np.arange(50) % 2).all()
+        everything = np.ones((1, 61), bool), np.zeros((1, 61), int)
+        free = one.generate(params, PROMPTS, 20, seed=3)
+        np.testing.assert_array_equal(one.generate(params, PROMPTS, 20, seed=3, automaton=everything), free)
+
+
 LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.07, 0.03]]))
 NONE_SEEN = jnp.zeros((1, 5), bool)
 

@@ -1,4 +1,5 @@
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -66,10 +67,41 @@ def test_streaming_holds_back_half_characters(tokenizer):
     text = "黛玉🐉听了龘，"
     stream = StreamDecoder(tokenizer)
     parts = [stream.feed([i]) for i in tokenizer.encode(text)]
-    assert "".join(parts) + stream.flush() == text
+    assert "".join(parts) == text
     assert not any("�" in part for part in parts)
-    stream.feed(tokenizer.encode("龘")[:1])
-    assert stream.flush() == "�"
+    assert stream.feed(tokenizer.encode("龘")[:1]) == ""
+
+
+def test_the_automaton_allows_valid_utf8_and_nothing_else(tokenizer):
+    allowed, after = tokenizer.utf8_automaton
+
+    def accepts(ids):
+        state = 0
+        for i in ids:
+            if not allowed[state, i]:
+                return False
+            state = after[state, i]
+        return state == 0
+
+    byte_ids = {byte: i for i, byte in tokenizer._byte_ids.items()}
+
+    def spelled(data):
+        return [byte_ids[byte] for byte in data]
+
+    assert accepts([tokenizer.separator_id, *tokenizer.encode("黛玉🐉听了龘，")])
+    for code in [*range(0, 0x20000, 7), 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0xFFFFF, 0x100000, 0x10FFFF]:
+        if not 0xD800 <= code < 0xE000:
+            assert accepts(spelled(chr(code).encode()))
+    rng = np.random.default_rng(0)
+    for data in rng.integers(0x80, 0x100, (20_000, 3), dtype=np.uint8):  # Python's decoder is the judge
+        try:
+            data.tobytes().decode()
+            valid = True
+        except UnicodeDecodeError:
+            valid = False
+        assert accepts(spelled(data.tolist())) == valid
+    assert not accepts(spelled(b"\xf4\x90\x80\x80"))
+    assert not accepts(tokenizer.encode("龘")[:1])
 
 
 def test_errors_advise(tmp_path):
