@@ -121,7 +121,7 @@ def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     if train:
-        axes[0].plot(*zip(*train, strict=True), color="#4878a8", linewidth=1.2, label="train (with dropout)")
+        axes[0].plot(*zip(*train, strict=True), color="#4878a8", linewidth=1.2, label="train (dropout and noise on)")
     if held_out:
         steps, nats, bits = zip(*held_out, strict=True)
         axes[0].plot(steps, nats, color="#c44e52", marker="o", markersize=3.5, label="validation chapters")
