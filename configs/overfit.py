@@ -1,9 +1,9 @@
 """The reference recipe in miniature, for a CPU: a GPT-2 of 3 layers x 192 learns eight chapters by heart in about 60 epochs.
 
 Command:  python -m hlm_jax.train --config configs/overfit.py --workdir runs/overfit
-Time:     25 minutes on one CPU core, by its own last lines.
-Result:   docs/overfit.png: training loss falls to 0.75 nats per token while validation rises from epoch 5 on, from 7.5 to 13 bits per
-          character; in the end a ninth of the training passages comes back word for word. A demonstration, not a model to use.
+Time:     10 minutes on one CPU core with bfloat16 products, by its own last lines.
+Result:   docs/overfit.png: training loss falls to 0.74 nats per token while validation rises from epoch 5 on, from 7.5 to 13 bits per
+          character; in the end a sixth of the training passages comes back word for word. A demonstration, not a model to use.
 """
 
 from configs import base_heldout
