@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("sweep", metavar="SWEEP.py", help="a sweep file, such as configs/sweeps/recipe.py")
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to N-1 of every run (default: 1)")
-    parser.add_argument("--runs", metavar="NAME,NAME", help="only these runs, and the baseline")
+    parser.add_argument("--runs", nargs="+", metavar="NAME", help="only these runs, and the baseline")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the CPU cores (default: 1)")
     parser.add_argument("--workdir", metavar="DIR", help="where the sweep is kept (default: runs/sweeps/<file name>)")
     args = parser.parse_args()
@@ -40,10 +40,9 @@ def sweep(args) -> None:
         raise UserError("--seeds and --jobs must be at least 1")
     names = list(module.RUNS)
     if args.runs:
-        wanted = [name.strip() for name in args.runs.split(",")]
-        if unknown := [name for name in wanted if name not in names]:
-            raise UserError(f"{args.sweep} has no run {unknown[0]!r}: there is {', '.join(names)}")
-        names = [name for name in names if name == names[0] or name in wanted]
+        if unknown := [name for name in args.runs if name not in names]:
+            raise UserError(f"{args.sweep} has no run {unknown[0]!r}: there is {'; '.join(names)}")
+        names = [name for name in names if name == names[0] or name in args.runs]
     workdir = Path(args.workdir or Path("runs/sweeps") / Path(args.sweep).stem)
     jobs = []
     for seed in range(args.seeds):  # a whole round of every run before the next seed

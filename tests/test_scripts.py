@@ -142,7 +142,7 @@ def test_novelty(script, trained, tmp_path, book):
 SWEEP = """
 CONFIG = "configs/base.py"
 COMMON = {words!r}
-RUNS = {{"baseline": [], "dropout 0.3": ["model.dropout=0.3"], "never": ["no.such.key=1"]}}
+RUNS = {{"baseline": [], "dropout 0.3, alone": ["model.dropout=0.3"], "never": ["no.such.key=1"]}}
 """
 
 
@@ -156,32 +156,37 @@ def test_sweep(command, tiny, tmp_path):
     assert not workdir.exists()
     done = command("scripts/sweep.py", path, "--runs", "absent", "--workdir", workdir)
     assert done.returncode == 2
-    assert "has no run 'absent'" in done.stderr
+    assert "has no run 'absent': there is baseline; dropout 0.3, alone" in done.stderr
 
     path.write_text(text.replace(', "never": ["no.such.key=1"]', ""), encoding="utf-8")
     done = command("scripts/sweep.py", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [(row["name"], row["seed"]) for row in rows] == [("baseline", 0), ("dropout 0.3", 0), ("baseline", 1), ("dropout 0.3", 1)]
+    assert [(row["name"], row["seed"]) for row in rows] == [
+        ("baseline", 0),
+        ("dropout 0.3, alone", 0),
+        ("baseline", 1),
+        ("dropout 0.3, alone", 1),
+    ]
     for row in rows:
         assert row["steps"] == 12
         assert row["best"] <= row["last"]
         assert sum(bits for *_, bits in row["chapters"]) == pytest.approx(row["best"] * sum(chars for _, chars, _ in row["chapters"]))
     table = (workdir / "table.md").read_text(encoding="utf-8")
     assert table in done.stdout
-    by_name = {name: sum(row["best"] for row in rows if row["name"] == name) / 2 for name in ("baseline", "dropout 0.3")}
-    assert f"| {by_name['dropout 0.3'] - by_name['baseline']:+.4f} [" in table
+    by_name = {name: sum(row["best"] for row in rows if row["name"] == name) / 2 for name in ("baseline", "dropout 0.3, alone")}
+    assert f"| {by_name['dropout 0.3, alone'] - by_name['baseline']:+.4f} [" in table
     assert (workdir / "table.png").stat().st_size > 5000
 
     # Once more: what is there is read, nothing is trained again; a run under other overrides is refused.
     seconds = (workdir / "baseline-seed0" / "seconds.txt").read_text()
-    again = command("scripts/sweep.py", path, "--seeds", 2, "--workdir", workdir)
+    again = command("scripts/sweep.py", path, "--runs", "dropout 0.3, alone", "--seeds", 2, "--workdir", workdir)
     assert again.stdout == done.stdout
     assert (workdir / "baseline-seed0" / "seconds.txt").read_text() == seconds
     path.write_text(path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"), encoding="utf-8")
     done = command("scripts/sweep.py", path, "--workdir", workdir)
     assert done.returncode == 2
-    assert "holds run 'dropout 0.3' with other overrides" in done.stderr
+    assert "holds run 'dropout 0.3, alone' with other overrides" in done.stderr
 
 
 def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environment):
