@@ -6,8 +6,8 @@ Command:  python -m hlm_jax.train --config configs/best.py --workdir runs/best-0
           all of them in one model: --config.train.teachers=runs/best-0,runs/best-1 --workdir runs/best-taught)
 Time:     for a GPU; not run yet on one. By the count of operations the 5,000 steps of 32 x 256 tokens take 2.1e16 floating-point
           operations, which a card that sustains 40 TFLOP/s does in nine minutes (an estimate).
-Result:   unknown. Under heavy decay wider was better at every width tried (docs/generalisation.md, up to 4 x 256 on a quarter of the
-          chapters), which is all that speaks for this one; its 97 epochs are more than any of those had, hence some dropout and more noise.
+Result:   unknown. Under heavy decay 3 x 192 was better than 2 x 128 (docs/generalisation.md), which is all that speaks for this width; its
+          97 epochs are more than any run there had, hence some dropout and more noise.
 """
 
 from configs import small
