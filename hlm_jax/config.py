@@ -178,7 +178,8 @@ def check(config: ConfigDict) -> None:
     for key in ("model.dropout", "model.embedding_dropout", "train.corrupt_inputs", "train.ema_decay"):
         value, own = flatten(config)[key], ", or be -1 for model.dropout's rate" if key == "model.embedding_dropout" else ""
         need(0 <= value < 1 or (key == "model.embedding_dropout" and value == -1), f"{key}={value} must lie in [0, 1)" + own)
-    need(0 <= train.teacher_weight <= 1, f"train.teacher_weight={train.teacher_weight} must lie in [0, 1]")
+    for key in ("train.teacher_weight", "train.corrupt_anneal"):
+        need(0 <= flatten(config)[key] <= 1, f"{key}={flatten(config)[key]} must lie in [0, 1]")
     need(0.98 <= config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)")
     need(
         train.batch_size % train.accumulate_steps == 0,

@@ -191,21 +191,29 @@ def _token_losses_backward(saved, grad_BT):
 token_losses.defvjp(_token_losses, _token_losses_backward)
 
 
-def corrupt(tokens_BT, rate: float, vocab_size: int, key):
+def corruption_schedule(*, rate: float, anneal: float, total_steps: int):
+    """step -> share of the inputs to corrupt: `rate`, falling linearly to 0 over the last share `anneal` of the steps; None without any."""
+    if not rate:
+        return None
+    falling = round(anneal * total_steps)
+    return optax.linear_schedule(rate, 0.0, falling, total_steps - falling) if falling else optax.constant_schedule(rate)
+
+
+def corrupt(tokens_BT, rate, vocab_size: int, key):
     """Replaces a share `rate` of the tokens by ones drawn evenly from the vocabulary (data noising, Xie et al., arXiv 1703.02573)."""
-    hit_BT = random_bits(tokens_BT.shape, jax.random.fold_in(key, 0)) < jnp.uint32(rate * 2**32)
+    hit_BT = random_bits(tokens_BT.shape, jax.random.fold_in(key, 0)) < jnp.uint32(rate * 2.0**32)
     other_BT = random_bits(tokens_BT.shape, jax.random.fold_in(key, 1)) % jnp.uint32(vocab_size)
     return jnp.where(hit_BT, other_BT.astype(tokens_BT.dtype), tokens_BT)
 
 
-def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs: float = 0.0, taught_BTV=None, teacher_weight: float = 0.0):
+def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs=None, taught_BTV=None, teacher_weight: float = 0.0):
     """Mean nats/token of windows [B, T + 1] under dropout with `key`, a share `corrupt_inputs` of the inputs replaced; targets stay.
 
     With `taught_BTV`, what teachers predict, a share `teacher_weight` of every target is their distribution (distillation,
     Hinton et al., arXiv 1503.02531).
     """
     inputs_BT = window_BU[:, :-1]
-    if corrupt_inputs and key is not None:
+    if corrupt_inputs is not None and key is not None:
         inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, jax.random.fold_in(key, _CORRUPTION))
     logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
     loss = token_losses(logits_BTV, window_BU[:, 1:]).mean()
@@ -233,7 +241,7 @@ def make_train_step(
     accumulate_steps: int,
     ema_decay: float,
     mesh: Mesh,
-    corrupt_inputs: float = 0.0,
+    corruption=None,
     teachers: tuple[GPT, ...] = (),
     teacher_weight: float = 0.0,
 ):
@@ -242,13 +250,14 @@ def make_train_step(
     Metrics are arrays [K]: "loss", "grad_norm", "skipped" (1 where float16 gradients overflowed and nothing moved) and
     "loss_scale". The given state is donated. The batch is cut over all devices and the loss is a mean over all of it, so
     XLA sums the gradients across devices. Dropout's key is fold_in(key, step): a resumed run repeats the masks. With
-    `accumulate_steps` A a batch is cut into A parts whose gradients are averaged before the one update.
+    `accumulate_steps` A a batch is cut into A parts whose gradients are averaged before the one update. `corruption` is a
+    schedule of the share of inputs to replace, or None.
     """
 
-    def gradients(params, window_BU, key, scale, teacher_params):
+    def gradients(params, window_BU, key, scale, rate, teacher_params):
         def scaled(params, window_BU, key):
             taught_BTV = taught(teachers, teacher_params, window_BU)
-            return loss_fn(params, model, window_BU, key, corrupt_inputs, taught_BTV, teacher_weight) * scale
+            return loss_fn(params, model, window_BU, key, rate, taught_BTV, teacher_weight) * scale
 
         if accumulate_steps == 1:
             loss, grads = jax.value_and_grad(scaled)(params, window_BU, key)
@@ -268,7 +277,8 @@ def make_train_step(
 
     def one_step(state: TrainState, window_BU, key, teacher_params):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale, teacher_params)
+        rate = corruption and corruption(state.step)
+        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale, rate, teacher_params)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -96,7 +96,9 @@ class Trainer:
             accumulate_steps=parts,
             ema_decay=ema_decay,
             mesh=self.mesh,
-            corrupt_inputs=config.train.corrupt_inputs,
+            corruption=train_step.corruption_schedule(
+                rate=config.train.corrupt_inputs, anneal=config.train.corrupt_anneal, total_steps=self.total_steps
+            ),
             teachers=tuple(teacher for teacher, _ in teachers),
             teacher_weight=config.train.teacher_weight,
         )

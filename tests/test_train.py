@@ -228,6 +228,7 @@ def config_error(command, *words, config="configs/base.py"):
         (["--config.model={}"], "is a section and cannot be replaced"),
         (["--config.model.n_head=7"], "model.n_head=7 does not divide model.n_embd=768"),
         (["--config.model.dropout=1.5"], "must lie in [0, 1)"),
+        (["--config.train.corrupt_anneal=1.5"], "train.corrupt_anneal=1.5 must lie in [0, 1]"),
         (["--config.train.teacher_weight=2"], "train.teacher_weight=2.0 must lie in [0, 1]"),
         (["--config.train.batch_size=0"], "train.batch_size=0 must be at least 1"),
         (["--config.train.accumulate_steps=3"], "does not divide train.batch_size=64"),

@@ -13,6 +13,7 @@ from hlm_jax.model import GPT, GPTConfig
 from hlm_jax.train_step import (
     LossScale,
     corrupt,
+    corruption_schedule,
     init_state,
     local_copy,
     loss_fn,
@@ -163,17 +164,31 @@ def test_corruption_replaces_a_share_of_the_inputs_evenly_and_no_target():
     assert noisy == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_corruption_does_not_depend_on_the_mesh():
-    def losses(n_devices):
-        mesh, model = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG)
-        step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corrupt_inputs=0.3)
-        state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
-        _, metrics = step(state, np.stack(batches(2)), jax.random.key(1))
-        return np.asarray(metrics["loss"])
+def corrupted_losses(n_devices, corruption):
+    mesh, model = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG)
+    step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corruption=corruption)
+    state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+    _, metrics = step(state, np.stack(batches(2)), jax.random.key(1))
+    return np.asarray(metrics["loss"])
 
-    one = losses(1)
-    np.testing.assert_allclose(losses(8), one, rtol=2e-5)
+
+def test_corruption_does_not_depend_on_the_mesh():
+    one = corrupted_losses(1, lambda step: 0.3)
+    np.testing.assert_allclose(corrupted_losses(8, lambda step: 0.3), one, rtol=2e-5)
     assert (one != run(n_steps=2)[0]).all()
+
+
+def test_corruption_falls_to_none_over_the_last_share_of_the_steps():
+    schedule = corruption_schedule(rate=0.3, anneal=0.2, total_steps=100)
+    assert [float(schedule(step)) for step in (0, 79, 80, 90, 100)] == pytest.approx([0.3, 0.3, 0.3, 0.15, 0.0])
+    assert float(corruption_schedule(rate=0.3, anneal=0.0, total_steps=100)(100)) == 0.3
+    assert corruption_schedule(rate=0.0, anneal=0.2, total_steps=100) is None
+    # A step reads the rate of its own number: with a run of one step the second one is past the end and clean.
+    found, plain = corrupted_losses(1, corruption_schedule(rate=0.3, anneal=1.0, total_steps=1)), run(n_steps=2)[0]
+    assert found[0] != plain[0]
+    constant = corrupted_losses(1, lambda step: 0.3)
+    assert found[0] == constant[0]
+    assert found[1] != constant[1]
 
 
 def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
