@@ -19,7 +19,7 @@ def main() -> None:
     what.add_argument("--split", choices=("train", "val", "test"), help="chapters of the run's own book (default: val)")
     what.add_argument("--text", metavar="FILE", help="a text file instead")
     parser.add_argument("--adaptive", action="store_true", help="also score a model that goes on learning from what it has scored")
-    parser.add_argument("--adaptive_rate", type=float, default=1e-4, help="its learning rate (default: 1e-4)")
+    parser.add_argument("--adaptive_rate", type=float, default=5e-5, help="its learning rate (default: 5e-5)")
     parser.add_argument("--mix_ngram", action="store_true", help="also mix in an n-gram model of tokens, its weight fitted on validation")
     parser.add_argument("--per_chapter", action="store_true", help="one row per chapter as well")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

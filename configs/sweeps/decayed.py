@@ -36,5 +36,7 @@ RUNS = {
     "cosine schedule": ["optim.schedule=cosine"],
     "muon_learning_rate 0.04": ["optim.muon_learning_rate=0.04"],
     "muon_learning_rate 0.01": ["optim.muon_learning_rate=0.01"],
+    "corrupt_anneal 0.2": ["train.corrupt_anneal=0.2"],
+    "3 x 192, corrupt_anneal 0.2": [*WIDER, "train.corrupt_anneal=0.2"],
     "vocab_size 8000": ["model.vocab_size=8000", "tokenizer.character_coverage=0.993"],
 }
