@@ -193,6 +193,22 @@ def test_a_run_learns_from_teachers(train, trained, tmp_path):
     assert first[0] != first[1]
 
 
+def test_a_run_corrupts_its_inputs_and_ends_on_clean_ones(train, trained, tmp_path):
+    def losses(workdir, *overrides):
+        if overrides:
+            done = train(workdir, *overrides)
+            assert done.returncode == 0, done.stderr
+        return [r["loss"] for r in read_metrics(workdir) if "loss" in r]
+
+    clean = losses(trained[0])
+    noisy = losses(tmp_path / "noisy", "train.corrupt_inputs=0.5")
+    annealed = losses(tmp_path / "annealed", "train.corrupt_inputs=0.5", "train.corrupt_anneal=0.5")
+    assert len(clean) == len(noisy) == len(annealed) == 4  # steps 3, 6, 9, 12: the rate falls from the seventh on
+    assert noisy[0] != pytest.approx(clean[0], rel=1e-5)
+    assert annealed[:2] == pytest.approx(noisy[:2], rel=1e-5)
+    assert annealed[3] != pytest.approx(noisy[3], rel=1e-5)
+
+
 def test_a_long_run_on_a_cpu_is_announced(environment, tiny, tmp_path):
     process = start(environment, tiny, tmp_path, "train.steps=2000000000")
     seen = wait_for(process, "WARNING")
