@@ -63,7 +63,8 @@ def get_config() -> ConfigDict:
                 "steps": 0,  # when set, wins over epochs
                 "accumulate_steps": 1,
                 "corrupt_inputs": 0.0,  # share of the input tokens replaced by random ones
-                "corrupt_anneal": 0.0,  # over this last share of the steps it falls linearly to none
+                "corrupt_anneal": 0.0,  # over this last share of the steps it moves linearly to corrupt_final
+                "corrupt_final": 0.0,
                 "teachers": (),  # workdirs of trained runs; what they predict together is a share of every target
                 "teacher_weight": 0.5,  # that share
                 "steps_per_dispatch": 8,  # taken down to a divisor of the evaluation and checkpoint intervals

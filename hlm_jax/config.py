@@ -175,7 +175,7 @@ def check(config: ConfigDict) -> None:
         model.form == "gpt2" or model.n_embd // model.n_head % 2 == 0,
         f"form qwen3 rotates pairs: model.n_embd / model.n_head = {model.n_embd // model.n_head} must be even",
     )
-    for key in ("model.dropout", "model.embedding_dropout", "train.corrupt_inputs", "train.ema_decay"):
+    for key in ("model.dropout", "model.embedding_dropout", "train.corrupt_inputs", "train.corrupt_final", "train.ema_decay"):
         value, own = flatten(config)[key], ", or be -1 for model.dropout's rate" if key == "model.embedding_dropout" else ""
         need(0 <= value < 1 or (key == "model.embedding_dropout" and value == -1), f"{key}={value} must lie in [0, 1)" + own)
     for key in ("train.teacher_weight", "train.corrupt_anneal"):

@@ -20,6 +20,7 @@ LAYER_NORM_EPS = 1e-5
 RMS_NORM_EPS = 1e-6
 INIT_STD = 0.02
 _MASKED = -1e30  # finite: a row of padding that may look at nothing stays a number
+QUERY_ROWS = 128  # of attention on a CPU: the queries that share one product with all keys up to the last of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +195,9 @@ def rotate(x_BHTK, position_BT, theta: float):
     half = x_BHTK.shape[-1] // 2
     frequency_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle_B1TK = (position_BT[..., None] * frequency_K)[:, None, :, :]
-    a, b = x_BHTK[..., :half], x_BHTK[..., half:]
     cos, sin = jnp.cos(angle_B1TK), jnp.sin(angle_B1TK)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    # (a, b) -> (a cos - b sin, b cos + a sin), without cutting the array into halves and joining them again.
+    return x_BHTK * jnp.concatenate([cos, cos], -1) + jnp.roll(x_BHTK, half, -1) * jnp.concatenate([-sin, sin], -1)
 
 
 def _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, dtype):
@@ -233,14 +234,29 @@ class Attention(nn.Module):
         if self.attention == "fused" and kv is None and (key is None or cfg.dropout == 0.0):
             y_BHTK = _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, self.dtype)
         else:
-            scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, self.dtype, jnp.float32) * cfg.head_width**-0.5
-            scores_BHTS = jnp.where(mask_BTS[:, None], scores_BHTS, _MASKED)
-            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), cfg.dropout, _site(key, 0))
-            y_BHTK = einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK, self.dtype)
+            y_BHTK = self._attend(q_BHTK, k_BHSK, v_BHSK, mask_BTS, causal=kv is None, key=_site(key, 0))
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")(y_BTD)
         return y_BTD, (k_BHSK, v_BHSK)
+
+    def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, *, causal: bool, key):
+        """softmax(q k / sqrt(K)) v. Where query t may see no key after t (`causal`), a CPU computes no score of most of those keys.
+
+        Its scores are bound by memory, and parts of QUERY_ROWS queries halve what is written of them; a GPU has better kernels for one
+        whole product.
+        """
+        length = q_BHTK.shape[2]
+        rows = QUERY_ROWS if causal and jax.default_backend() == "cpu" else length
+        parts = []
+        for first in range(0, length, rows):
+            queries = slice(first, first + rows)
+            keys = slice(first + rows) if causal else slice(None)
+            scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK[:, :, queries], k_BHSK[:, :, keys], self.dtype, jnp.float32)
+            scores_BHTS = jnp.where(mask_BTS[:, None, queries, keys], scores_BHTS * self.cfg.head_width**-0.5, _MASKED)
+            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), self.cfg.dropout, _site(key, first))
+            parts.append(einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK[:, :, keys], self.dtype))
+        return jnp.concatenate(parts, axis=2)
 
 
 class MLP(nn.Module):

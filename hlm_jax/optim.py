@@ -40,12 +40,14 @@ def orthogonalise(x, dtype):
     def product(spec, a, b):
         return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
+    def closer(_, x):
+        gram = product("ik,jk->ij", x, x)
+        return 3.4445 * x + product("ij,jk->ik", -4.775 * gram + 2.0315 * product("ij,jk->ik", gram, gram), x)
+
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    x = x / (jnp.linalg.norm(x) + 1e-8)
-    for _ in range(5):
-        gram = product("ik,jk->ij", x, x)
-        x = 3.4445 * x + product("ij,jk->ik", -4.775 * gram + 2.0315 * product("ij,jk->ik", gram, gram), x)
+    # A loop, for XLA would fuse written-out steps with the transposition: products and sums that run across memory.
+    x = jax.lax.fori_loop(0, 5, closer, x / (jnp.linalg.norm(x) + 1e-8))
     return x.T if tall else x
 
 

@@ -191,12 +191,12 @@ def _token_losses_backward(saved, grad_BT):
 token_losses.defvjp(_token_losses, _token_losses_backward)
 
 
-def corruption_schedule(*, rate: float, anneal: float, total_steps: int):
-    """step -> share of the inputs to corrupt: `rate`, falling linearly to 0 over the last share `anneal` of the steps; None without any."""
+def corruption_schedule(*, rate: float, final: float, anneal: float, total_steps: int):
+    """step -> share of the inputs to corrupt: `rate`, then linearly to `final` over the last share `anneal` of the steps; None for 0."""
     if not rate:
         return None
-    falling = round(anneal * total_steps)
-    return optax.linear_schedule(rate, 0.0, falling, total_steps - falling) if falling else optax.constant_schedule(rate)
+    moving = round(anneal * total_steps)
+    return optax.linear_schedule(rate, final, moving, total_steps - moving) if moving else optax.constant_schedule(rate)
 
 
 def corrupt(tokens_BT, rate, vocab_size: int, key):

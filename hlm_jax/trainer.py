@@ -97,7 +97,10 @@ class Trainer:
             ema_decay=ema_decay,
             mesh=self.mesh,
             corruption=train_step.corruption_schedule(
-                rate=config.train.corrupt_inputs, anneal=config.train.corrupt_anneal, total_steps=self.total_steps
+                rate=config.train.corrupt_inputs,
+                final=config.train.corrupt_final,
+                anneal=config.train.corrupt_anneal,
+                total_steps=self.total_steps,
             ),
             teachers=tuple(teacher for teacher, _ in teachers),
             teacher_weight=config.train.teacher_weight,

@@ -36,6 +36,7 @@ class Worker:
 
     def __init__(self, name: str, cores: int, variant: str | None = None):
         env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+        env.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as hlm_jax.train does; for both
         if cores:
             env["OMP_NUM_THREADS"] = str(cores)
         self.name = variant or name

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hlm_jax import config as configs
+from hlm_jax import model as model_module
 from hlm_jax.model import GPT, GPTConfig, dropout, einsum, init_cache
 from hlm_jax.train_step import token_losses
 
@@ -85,6 +86,24 @@ def test_fused_attention_is_the_same_function(form):
     np.testing.assert_allclose(logits(fused, params, ids), logits(model, params, ids), atol=2e-6)
     key = jax.random.key(0)  # with dropout there is no fused form: the plain one is used
     np.testing.assert_array_equal(logits(fused, params, ids, dropout_key=key), logits(model, params, ids, dropout_key=key))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_attention_in_parts_is_the_same_function_for_fewer_operations(form, monkeypatch):
+    model, params = build(form)
+    ids = tokens((2, 21))
+
+    def run(rows):
+        monkeypatch.setattr(model_module, "QUERY_ROWS", rows)
+        step = jax.jit(jax.value_and_grad(lambda params: token_losses(logits(model, params, ids[:, :-1]), ids[:, 1:]).mean()))
+        return step(params), step.lower(params).cost_analysis()["flops"]
+
+    (loss, grads), flops = run(24)
+    (loss_in_parts, grads_in_parts), flops_in_parts = run(8)  # 8 + 8 + 4 queries
+    assert float(loss_in_parts) == pytest.approx(float(loss), rel=1e-6)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_in_parts), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert flops_in_parts < flops
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,7 @@ def test_a_signal_saves_and_exits_with_0_and_the_resumed_run_equals_an_uninterru
     # The total number of steps enters no schedule here (it is constant), so that a run of 5000 can be compared at any step.
     process = start(environment, tiny, tmp_path / "a", *LONG)
     wait_for(process, "step 60/5000")
+    assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in Path(f"/proc/{process.pid}/environ").read_bytes()
     second = train(tmp_path / "a", *LONG)
     assert second.returncode == 2
     assert "another trainer is running" in second.stderr
@@ -338,6 +340,22 @@ def test_help_and_config_are_answered_without_loading_jax(command):
     )
     for words in (["--help"], ["--config", "configs/tiny.py", "--print_config"], ["--config", "absent.py"], ["--nonsense"]):
         assert "jax loaded: False" in command("-c", code, *words).stdout
+
+
+def test_huge_pages_are_asked_for_once_and_never_against_the_user(monkeypatch):
+    from hlm_jax.train import use_huge_pages
+
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *words: started.append(words))
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    use_huge_pages()
+    assert not started
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    use_huge_pages()
+    assert started == [(sys.executable, sys.orig_argv)]
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    use_huge_pages()  # as the command started anew does
+    assert len(started) == 1
 
 
 def test_compiled_programs_are_kept_beside_the_runs(train, tmp_path):

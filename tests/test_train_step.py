@@ -178,13 +178,13 @@ def test_corruption_does_not_depend_on_the_mesh():
     assert (one != run(n_steps=2)[0]).all()
 
 
-def test_corruption_falls_to_none_over_the_last_share_of_the_steps():
-    schedule = corruption_schedule(rate=0.3, anneal=0.2, total_steps=100)
-    assert [float(schedule(step)) for step in (0, 79, 80, 90, 100)] == pytest.approx([0.3, 0.3, 0.3, 0.15, 0.0])
-    assert float(corruption_schedule(rate=0.3, anneal=0.0, total_steps=100)(100)) == 0.3
-    assert corruption_schedule(rate=0.0, anneal=0.2, total_steps=100) is None
+def test_corruption_falls_over_the_last_share_of_the_steps():
+    schedule = corruption_schedule(rate=0.3, final=0.1, anneal=0.2, total_steps=100)
+    assert [float(schedule(step)) for step in (0, 79, 80, 90, 100)] == pytest.approx([0.3, 0.3, 0.3, 0.2, 0.1])
+    assert float(corruption_schedule(rate=0.3, final=0.1, anneal=0.0, total_steps=100)(100)) == pytest.approx(0.3)
+    assert corruption_schedule(rate=0.0, final=0.1, anneal=0.2, total_steps=100) is None
     # A step reads the rate of its own number: with a run of one step the second one is past the end and clean.
-    found, plain = corrupted_losses(1, corruption_schedule(rate=0.3, anneal=1.0, total_steps=1)), run(n_steps=2)[0]
+    found, plain = corrupted_losses(1, corruption_schedule(rate=0.3, final=0.0, anneal=1.0, total_steps=1)), run(n_steps=2)[0]
     assert found[0] != plain[0]
     constant = corrupted_losses(1, lambda step: 0.3)
     assert found[0] == constant[0]
