@@ -12,6 +12,9 @@ from pathlib import Path
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError, exit_on_user_error
 
+# No array in a mapping of its own, which would end with it; one heap for all threads, never trimmed.
+TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=1099511627776"
+
 
 def parse_args(argv):
     """(arguments, config overrides) of a command line; usage errors exit with code 2."""
@@ -64,18 +67,18 @@ def _init_processes(args) -> None:
         raise UserError(f"several processes: {str(error).splitlines()[0]}") from error
 
 
-def use_huge_pages() -> None:
-    """Starts this command anew with glibc asking for huge pages, unless GLIBC_TUNABLES is set already.
+def keep_memory() -> None:
+    """Starts this command anew with glibc told to keep freed memory and to ask for huge pages, unless GLIBC_TUNABLES is set already.
 
-    On a CPU a step's intermediate arrays are fresh memory every time, hundreds of megabytes that the kernel hands out page by
-    page: in pages of 4 KB that took a fifth of the time (docs/performance.md). glibc reads the variable only when a
+    On a CPU every step allocates its intermediate arrays anew, a gigabyte of them, which by default the kernel takes back, clears
+    and hands out again in pages of 4 KB: a fifth of the time (docs/performance.md). glibc reads the variable only when a
     process starts; where it is not the C library, nothing comes of it.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.environ["GLIBC_TUNABLES"] = TUNABLES
         os.execv(sys.executable, sys.orig_argv)
 
 
 if __name__ == "__main__":
-    use_huge_pages()
+    keep_memory()
     main()

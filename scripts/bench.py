@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError, exit_on_user_error
+from hlm_jax.train import TUNABLES
 
 HERE = Path(__file__).resolve().parent
 REFERENCE_TOKENS = 2000 * 440_000  # of the reference run: epochs x training tokens, roughly
@@ -36,7 +37,7 @@ class Worker:
 
     def __init__(self, name: str, cores: int, variant: str | None = None):
         env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
-        env.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as hlm_jax.train does; for both
+        env.setdefault("GLIBC_TUNABLES", TUNABLES)  # of hlm_jax.train, for both
         if cores:
             env["OMP_NUM_THREADS"] = str(cores)
         self.name = variant or name
