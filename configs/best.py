@@ -6,9 +6,9 @@ Command:  python -m hlm_jax.train --config configs/best.py --workdir runs/best-0
           all of them in one model: --config.train.teachers=runs/best-0,runs/best-1 --workdir runs/best-taught)
 Time:     for a GPU; not run yet on one. By the count of operations the 5,000 steps of 32 x 256 tokens take 2.1e16 floating-point
           operations, which a card that sustains 40 TFLOP/s does in nine minutes (an estimate).
-Result:   unknown. In the sweeps (docs/generalisation.md) wider was better under heavy decay, and longer with still more decay and half of the
-          noise left at the end, which is all that speaks for these settings; 97 epochs are more than any run there had, hence some dropout
-          and more noise.
+Result:   unknown. In the sweeps (docs/generalisation.md) wider was better under heavy decay, and longer with still more decay and
+          half of the noise left at the end, which is all that speaks for these settings; 97 epochs are more than any run there
+          had, hence some dropout and more noise.
 """
 
 from configs import small

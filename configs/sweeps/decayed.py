@@ -22,8 +22,6 @@ RUNS = {
     "weight_decay 0.3": ["optim.weight_decay=0.3"],
     "weight_decay 2": ["optim.weight_decay=2.0"],
     "dropout 0.1": ["model.dropout=0.1"],
-    "corrupt_inputs 0": ["train.corrupt_inputs=0.0"],
-    "adamw, weight_decay 6.7 (as much forgetting)": ["optim.name=adamw", "optim.weight_decay=6.7"],
     "3 x 192": WIDER,
     "3 x 192, weight_decay 2": [*WIDER, "optim.weight_decay=2.0"],
     "3 x 192, corrupt_inputs 0.1": [*WIDER, "train.corrupt_inputs=0.1"],

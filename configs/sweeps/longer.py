@@ -25,9 +25,7 @@ COMMON = [
 RUNS = {
     "weight_decay 2.5, noise 0.2 to 0.1": [],
     "noise 0.2 to none": ["train.corrupt_final=0.0"],
-    "noise 0.2 to the end": ["train.corrupt_anneal=0.0"],
     "weight_decay 1.5": ["optim.weight_decay=1.5"],
     "weight_decay 1.5, noise 0.2 to none": ["optim.weight_decay=1.5", "train.corrupt_final=0.0"],
     "weight_decay 4": ["optim.weight_decay=4.0"],
-    "6 heads of 32": ["model.n_head=6"],
 }
