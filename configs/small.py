@@ -1,4 +1,4 @@
-"""For two CPU cores and an hour: 6 layers x 384, 20 % of the inputs corrupted, half of that to the end, heavy decay, no dropout, vocabulary 2500.
+"""For two CPU cores and an hour: 6 layers x 384, 20 % of the inputs corrupted, heavy decay, no dropout, vocabulary 2500.
 
 Command:  python -m hlm_jax.train --config configs/small.py --workdir runs/small
 Time:     58 minutes on two CPU cores with bfloat16 products, by its own last lines.
