@@ -243,8 +243,8 @@ class Attention(nn.Module):
     def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, *, causal: bool, key):
         """softmax(q k / sqrt(K)) v. Where query t may see no key after t (`causal`), a CPU computes no score of most of those keys.
 
-        Its scores are bound by memory, and parts of QUERY_ROWS queries halve what is written of them; a GPU has better kernels for one
-        whole product.
+        There scores are bound by memory, and parts of QUERY_ROWS queries leave out a quarter of them at 256 tokens and up to half of
+        a longer window's; a GPU has better kernels for one whole product.
         """
         length = q_BHTK.shape[2]
         rows = QUERY_ROWS if causal and jax.default_backend() == "cpu" else length
