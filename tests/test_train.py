@@ -205,6 +205,8 @@ def test_a_run_corrupts_its_inputs_and_ends_on_clean_ones(train, trained, tmp_pa
     clean = losses(trained[0])
     noisy = losses(tmp_path / "noisy", "train.corrupt_inputs=0.5")
     annealed = losses(tmp_path / "annealed", "train.corrupt_inputs=0.5", "train.corrupt_anneal=0.5")
+    kept = losses(tmp_path / "kept", "train.corrupt_inputs=0.5", "train.corrupt_anneal=0.5", "train.corrupt_final=0.5")
+    assert kept == pytest.approx(noisy, rel=1e-5)
     assert len(clean) == len(noisy) == len(annealed) == 4  # steps 3, 6, 9, 12: the rate falls from the seventh on
     assert noisy[0] != pytest.approx(clean[0], rel=1e-5)
     assert annealed[:2] == pytest.approx(noisy[:2], rel=1e-5)
