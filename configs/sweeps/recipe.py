@@ -2,7 +2,7 @@
 
 Command:  python scripts/sweep.py configs/sweeps/recipe.py --jobs 2
 Scale:    2 layers x 128 on every fourth training chapter for 20 epochs: about as many weights per training token, and as many
-          epochs, as configs/small.py has, in a hundredth of its time.
+          epochs, as the first configs/small.py had, in a hundredth of its time.
 """
 
 CONFIG = "configs/tiny.py"
