@@ -38,5 +38,8 @@ RUNS = {
     "muon_learning_rate 0.01": ["optim.muon_learning_rate=0.01"],
     "corrupt_anneal 0.2": ["train.corrupt_anneal=0.2"],
     "3 x 192, corrupt_anneal 0.2": [*WIDER, "train.corrupt_anneal=0.2"],
+    "corrupt_inputs 0": ["train.corrupt_inputs=0.0"],
+    "adamw": ["optim.name=adamw"],
+    "adamw, weight_decay 3": ["optim.name=adamw", "optim.weight_decay=3.0"],
     "vocab_size 8000": ["model.vocab_size=8000", "tokenizer.character_coverage=0.993"],
 }
