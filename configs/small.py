@@ -1,8 +1,8 @@
 """For two CPU cores and an hour: 6 layers x 384, 20 % of the inputs corrupted, heavy decay, no dropout, vocabulary 2500.
 
 Command:  python -m hlm_jax.train --config configs/small.py --workdir runs/small
-Time:     58 minutes on two CPU cores with bfloat16 products, by its own last lines.
-Result:   5.45 bits per character on the validation chapters (step 6000 of 6500), 0.902 of the 5-gram.
+Time:     an hour on two CPU cores with bfloat16 products: 58, 60 and 61 minutes, by the last lines of three runs.
+Result:   5.43 bits per character on the validation chapters, 0.898 of the 5-gram; on the test chapters 5.65, 0.909.
 """
 
 from configs import tiny
