@@ -1,21 +1,18 @@
-"""How a run of 36 epochs keeps from learning by heart, at recipe.py's scale but 3 x 192: decay, and how much noise is left at its end.
+"""How a run of 36 epochs keeps from learning by heart, on decayed.py's recipe but 3 x 192: decay, and how much noise is left at its end.
 
 Command:  python scripts/sweep.py configs/sweeps/longer.py --jobs 2
 """
 
-from configs.sweeps import recipe
+from configs.sweeps import decayed
 
-CONFIG = recipe.CONFIG
+CONFIG = decayed.CONFIG
 COMMON = [
-    *recipe.COMMON,
-    "tokenizer.character_coverage=0.98",
+    *decayed.COMMON,
     "model.vocab_size=2150",
     "model.n_layer=3",
     "model.n_head=3",
     "model.n_embd=192",
-    "model.dropout=0.0",
     "optim.weight_decay=2.5",
-    "train.corrupt_inputs=0.2",
     "train.corrupt_anneal=0.2",
     "train.corrupt_final=0.1",
     "train.steps=1800",
