@@ -1,8 +1,8 @@
 """A small model that beats counting, for two CPU cores: form qwen3, 3 layers x 192, Muon, 1200 steps of 16 x 128 tokens.
 
 Command:  python -m hlm_jax.train --config configs/tiny.py --workdir runs/tiny
-Time:     minutes on two CPU cores: `time bash scripts/quickstart.sh`, set-up included, took 6 min 41 s with a warm pip cache.
-Result:   5.66 bits per character on the validation chapters, 0.936 of the Kneser-Ney 5-gram that is printed beside it.
+Time:     minutes on two CPU cores: `time bash scripts/quickstart.sh`, set-up included, took 3 min 59 s with a warm pip cache, on Intel AMX.
+Result:   5.66 bits per character on the validation chapters, 0.937 of the Kneser-Ney 5-gram that is printed beside it.
 """
 
 from configs import base
