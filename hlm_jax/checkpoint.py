@@ -10,23 +10,27 @@ import base64
 import contextlib
 import errno
 import fcntl
+import functools
 import importlib.metadata
 import json
 import logging
 import os
 import shutil
 import sys
+import zlib
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 from orbax.checkpoint import checkpoint_managers as managers
 
 from hlm_jax.errors import UserError
 from hlm_jax.tokenizer import Tokenizer
-from hlm_jax.train_step import TrainState
+from hlm_jax.train_step import LossScale, TrainState
 
+_CHECKSUMS = "checksums.json"
 METRIC = "val_bits_per_char"
 PACKAGES = ("hlm-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy", "ml_collections")
 # Orbax logs dozens of lines a save, and a traceback for a failed write beside the exception that it raises here.
@@ -130,6 +134,71 @@ def resolve_step(workdir, step: str | int) -> int:
     return int(step)
 
 
+# Status codes of tensorstore for data that is missing, cut short, altered or fails its checksum; others name the machine.
+_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
+
+
+def write_checksums(folder: Path) -> None:
+    """Records the CRC-32 of every file of a finished step: the array format itself has no checksum over the numbers."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
+    sums = {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+    partial = folder / f"{_CHECKSUMS}.partial"
+    partial.write_text(json.dumps(sums, indent=0), encoding="utf-8")
+    partial.replace(folder / _CHECKSUMS)
+
+
+def altered(folder: Path, items: tuple[str, ...] = ("meta", "params", "opt_state")) -> str | None:
+    """Names a file of these items that is missing or differs from its recorded checksum; None where there is none.
+
+    A step saved by version 0.1.0 has no checksums and passes.
+    """
+    if not (folder / _CHECKSUMS).exists():
+        return None
+    for name, recorded in json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")).items():
+        if name.split("/")[0] in items:
+            if not (folder / name).exists():
+                return f"{name} is missing"
+            if zlib.crc32((folder / name).read_bytes()) != recorded:
+                return f"{name} differs from its checksum"
+    return None
+
+
+def damage(folder: Path) -> str | None:
+    """Why the step in `folder` cannot be read by anybody, or None where its files are sound.
+
+    Every array is read on the host, one at a time, without a device. Only missing files, a wrong checksum, metadata that is
+    not JSON, and data that tensorstore finds cut or absent count as damage. Memory, permissions and mismatched models do not.
+    """
+    try:
+        if reason := altered(folder):
+            return reason
+        json.loads((folder / "meta" / "metadata").read_text(encoding="utf-8"))
+        for item in ("params", "opt_state"):
+            for name in _array_names(folder / item):
+                store = {"driver": "ocdbt", "base": f"file://{folder / item}/", "path": f"{name}/"}
+                tensorstore.open({"driver": "zarr", "kvstore": store}, open=True).result().read().result()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return f"{Path(error.filename).relative_to(folder)} is missing"
+    except UnicodeDecodeError:
+        return "its metadata is not text"
+    except json.JSONDecodeError:
+        return "its metadata is not JSON"
+    except (KeyError, TypeError):
+        return "its metadata is incomplete"
+    except ValueError as error:  # tensorstore names its status first
+        return _first_line(error) if str(error).startswith(_DAMAGE) else None
+    except (OSError, MemoryError):
+        return None
+    return None
+
+
+def _array_names(item: Path) -> list[str]:
+    """The arrays of an orbax item, as keys joined by dots."""
+    tree = json.loads((item / "_METADATA").read_text(encoding="utf-8"))["tree_metadata"]
+    arrays = [leaf for leaf in tree.values() if not leaf["value_metadata"].get("skip_deserialize")]
+    return [".".join(key["key"] for key in leaf["key_metadata"]) for leaf in arrays]
+
+
 def read(workdir, step: str | int = "best") -> tuple[int, dict, dict]:
     """(step, weights, meta) without model code or the devices that trained it; weights are nested dicts of numpy arrays.
 
@@ -142,16 +211,23 @@ def read(workdir, step: str | int = "best") -> tuple[int, dict, dict]:
     candidates = [s for s in reversed(steps_in(workdir)) if s <= chosen] if step == "latest" else [chosen]
     for candidate in candidates:
         try:
+            if reason := altered(folder_of(workdir) / str(candidate), ("meta", "params")):
+                raise CheckpointError(reason)
             meta = read_meta(workdir, candidate)
             path = folder_of(workdir) / str(candidate) / "params"
             tree = ocp.PyTreeCheckpointer().metadata(path).item_metadata.tree
             name = "ema_params" if "ema_params" in tree else "params"
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return candidate, ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)[name], meta
-        except Exception as error:  # orbax and tensorstore raise many types for damaged files
+        except Exception as error:  # orbax and tensorstore raise many types; `damage` decides what the error means
+            reason = damage(folder_of(workdir) / str(candidate))
+            if reason is None:
+                raise CheckpointError(
+                    f"checkpoint {candidate} in {workdir} could not be read ({_first_line(error)}); no damage was found in its files"
+                ) from error
             if candidate == candidates[-1]:
-                raise CheckpointError(f"checkpoint {candidate} in {workdir} is damaged: {_first_line(error)}") from error
-            print(f"checkpoint {candidate} is damaged ({_first_line(error)}); reading the one before", file=sys.stderr)
+                raise CheckpointError(f"checkpoint {candidate} in {workdir} is damaged: {reason}") from error
+            print(f"checkpoint {candidate} is damaged ({reason}); reading the one before", file=sys.stderr)
     raise AssertionError("unreachable")
 
 
@@ -178,6 +254,7 @@ class Checkpointer:
         except OSError as error:
             raise CheckpointError(f"cannot write checkpoints to {self.folder} ({error.strerror})") from error
         self._bytes = None
+        self._unsealed: set[int] = set()  # steps saved by this process whose checksums are not written yet
 
     def save(self, state: TrainState, meta: dict, *, wait: bool = False) -> None:
         """Saves the state under its step; a step already saved is left alone.
@@ -197,42 +274,85 @@ class Checkpointer:
             params=ocp.args.StandardSave(weights), opt_state=ocp.args.StandardSave(_moving(state)), meta=ocp.args.JsonSave(meta)
         )
         with self._writing(step):
+            self._manager.wait_until_finished()
+            self._seal()
             self._manager.save(step, args=args, metrics=metrics, force=True)
+            self._unsealed.add(step)
             if wait:
                 self._manager.wait_until_finished()
+                self._seal()
 
     def wait(self) -> None:
         """Until the save in progress is on disk."""
         with self._writing("in progress"):
             self._manager.wait_until_finished()
+            self._seal()
 
     def close(self) -> None:
         with self._writing("in progress"):
+            self._manager.wait_until_finished()
+            self._seal()
             self._manager.close()
 
-    def restore_latest(self, abstract: TrainState) -> tuple[TrainState, dict] | None:
-        """The newest state that can be read, with the shardings of `abstract`, and its meta; None where there is none.
+    def _seal(self) -> None:
+        """Writes the checksums of finished steps; those that were deleted meanwhile have none to write."""
+        for step in sorted(self._unsealed):
+            if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
+                write_checksums(self.folder / str(step))
+            self._unsealed.discard(step)
 
-        A damaged step is set aside as `<step>.damaged` and the one before it is used, with a line that says so.
+    def restore_latest(self, abstract: TrainState) -> tuple[TrainState, dict] | None:
+        """The newest undamaged state with the shardings of `abstract`, and its meta; None where nothing was ever saved.
+
+        A step that `damage` proves damaged is set aside as `<step>.damaged` once an older one has been restored.
+
+        Raises:
+          CheckpointError: every step is damaged, or a step failed to restore for another reason; nothing is renamed then.
         """
+        damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            weights = _weights(abstract)
-            args = ocp.args.Composite(
-                params=ocp.args.StandardRestore(weights),
-                opt_state=ocp.args.StandardRestore(_moving(abstract)),
-                meta=ocp.args.JsonRestore(),
-            )
             try:
-                found = self._manager.restore(step, args=args)
-            except Exception as error:  # orbax and tensorstore raise many types for damaged files
-                print(f"checkpoint {step} is damaged ({_first_line(error)}); falling back to the one before", file=sys.stderr, flush=True)
-                self._set_aside(step)
+                if reason := altered(self.folder / str(step)):
+                    damaged[step] = reason
+                    continue
+                state, meta = self._restore(step, abstract)
+            except Exception as error:  # orbax and tensorstore raise many types; `damage` decides what the error means
+                reason = damage(self.folder / str(step))
+                if reason is None:
+                    raise CheckpointError(
+                        f"checkpoint {step} in {self.folder} could not be restored ({_first_line(error)}). Its files are not "
+                        "damaged and nothing was changed: make room on the device, or use the machine and config that saved it"
+                    ) from error
+                damaged[step] = reason
                 continue
-            counter = jax.device_put(np.int32(step), abstract.step.sharding)
-            weights, moving = found.params, found.opt_state
-            state = TrainState(counter, weights["params"], moving["optimizer"], weights.get("ema_params"), moving.get("loss_scale"))
-            return state, found.meta
+            for other, reason in damaged.items():
+                print(f"checkpoint {other} is damaged ({reason}); falling back to {step}", file=sys.stderr, flush=True)
+                self._set_aside(other)
+            return state, meta
+        aside = sorted(path.name for path in self.folder.glob("*.damaged"))
+        if damaged or aside:
+            found = ", ".join([*(f"{step} ({reason})" for step, reason in damaged.items()), *aside])
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} can be read: {found}. Nothing was changed. Restore one from a copy, or start anew in "
+                "another --workdir"
+            )
         return None
+
+    def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict]:
+        """The state of a step. A loss scale that only the checkpoint has is dropped; one that only `abstract` has begins anew."""
+        scalar = functools.partial(jax.ShapeDtypeStruct, (), sharding=abstract.step.sharding)
+        moving = {"optimizer": abstract.opt_state}
+        if any(name.startswith("loss_scale.") for name in _array_names(self.folder / str(step) / "opt_state")):
+            moving["loss_scale"] = LossScale(scalar(np.float32), scalar(np.int32))
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(_weights(abstract)), opt_state=ocp.args.StandardRestore(moving), meta=ocp.args.JsonRestore()
+        )
+        found = self._manager.restore(step, args=args)
+        weights, moving, scale = found.params, found.opt_state, None
+        if abstract.loss_scale is not None:
+            scale = moving.get("loss_scale") or jax.device_put(LossScale.create(), abstract.step.sharding)
+        counter = jax.device_put(np.int32(step), abstract.step.sharding)
+        return TrainState(counter, weights["params"], moving["optimizer"], weights.get("ema_params"), scale), found.meta
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:

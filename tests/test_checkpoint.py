@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import sys
@@ -11,7 +12,7 @@ import pytest
 from hlm_jax import checkpoint
 from hlm_jax.checkpoint import Checkpointer, CheckpointError
 from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.train_step import init_state, make_mesh
+from hlm_jax.train_step import LossScale, init_state, make_mesh
 
 CFG = GPTConfig("gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4)
 
@@ -114,6 +115,83 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(tmp_path, stat
     harm(tmp_path / "checkpoints" / "3")
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoint.read(tmp_path, "3")
+
+
+def names(workdir):
+    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+
+
+def restore(workdir, like):
+    keeper = Checkpointer(workdir, keep_latest=2)
+    try:
+        return keeper.restore_latest(abstract(like))
+    finally:
+        keeper.close()
+
+
+def test_an_error_that_is_no_damage_changes_nothing(tmp_path, state, tokenizer, monkeypatch):
+    saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
+
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 356515840 bytes.")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", full)
+    with pytest.raises(CheckpointError, match=r"could not be restored \(RESOURCE_EXHAUSTED.*nothing was changed"):
+        restore(tmp_path, state)
+    assert names(tmp_path) == ["3", "4"]
+
+
+def test_a_model_that_does_not_fit_changes_nothing(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    other = init_state(GPT(dataclasses.replace(CFG, n_layer=2)), optax.adamw(1e-3), jax.random.key(0), ema_decay=0.9, mesh=make_mesh(4))
+    with pytest.raises(CheckpointError, match="not damaged and nothing was changed"):
+        restore(tmp_path, other)
+    assert names(tmp_path) == ["3"]
+
+
+def test_where_every_checkpoint_is_damaged_the_run_does_not_begin_anew(tmp_path, state, tokenizer):
+    saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
+    for step in ("3", "4"):
+        truncate(tmp_path / "checkpoints" / step)
+    for _ in range(2):  # and not at the second start either
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read: 4 .*3 .*Nothing was changed"):
+            restore(tmp_path, state)
+        assert names(tmp_path) == ["3", "4"]
+    for step in ("3", "4"):  # as an earlier version left them
+        (tmp_path / "checkpoints" / step).rename(tmp_path / "checkpoints" / f"{step}.damaged")
+    with pytest.raises(CheckpointError, match=r"can be read: 3\.damaged, 4\.damaged"):
+        restore(tmp_path, state)
+
+
+def test_a_loss_scale_is_added_and_dropped_as_the_dtype_changes(tmp_path, state, tokenizer):
+    """A run begun in bfloat16 on one card goes on in float16 on the next, and back."""
+    scaled = state.replace(loss_scale=LossScale.create(64.0))
+    saved(tmp_path / "plain", state, tokenizer, {3: 6.0})
+    saved(tmp_path / "scaled", scaled, tokenizer, {3: 6.0})
+    assert float(restore(tmp_path / "plain", scaled)[0].loss_scale.scale) == float(LossScale.create().scale)
+    assert float(restore(tmp_path / "scaled", scaled)[0].loss_scale.scale) == 64.0
+    found = restore(tmp_path / "scaled", state)[0]
+    assert found.loss_scale is None
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(at(state, 3)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("harm", ["cut", "delete", "overwrite"])
+def test_damage_is_found_in_every_file_that_a_restore_needs(tmp_path, state, tokenizer, harm):
+    saved(tmp_path, state, tokenizer, {3: 6.0})
+    folder = tmp_path / "checkpoints" / "3"
+    assert checkpoint.damage(folder) is None
+    needed = [folder / "meta" / "metadata"]
+    for item in ("params", "opt_state"):
+        needed += [folder / item / "_METADATA", folder / item / "manifest.ocdbt", *(folder / item / "d").iterdir()]
+    for file in needed:
+        data = file.read_bytes()
+        if harm == "delete":
+            file.unlink()
+        else:
+            file.write_bytes(data[: len(data) // 2] + (b"" if harm == "cut" else bytes(len(data) - len(data) // 2)))
+        assert checkpoint.damage(folder), file
+        file.write_bytes(data)
 
 
 def test_nothing_to_restore(tmp_path, state):
