@@ -26,9 +26,9 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import checkpoint_managers as managers
 
+from hlm_jax.book.tokenizer import Tokenizer
 from hlm_jax.errors import UserError
-from hlm_jax.tokenizer import Tokenizer
-from hlm_jax.train_step import LossScale, TrainState
+from hlm_jax.training.step import LossScale, TrainState
 
 _CHECKSUMS = "checksums.json"
 METRIC = "val_bits_per_char"

@@ -12,14 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hlm_jax import checkpoint
-from hlm_jax.corpus import Chapter, load_corpus, split_chapters
+from hlm_jax.book.corpus import Chapter, load_corpus, split_chapters
+from hlm_jax.book.tokenizer import StreamDecoder, Tokenizer
 from hlm_jax.errors import UserError
-from hlm_jax.evaluate import Evaluator, Score
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.ngram import KneserNey
-from hlm_jax.novelty import Novelty, TrainingText
-from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
-from hlm_jax.tokenizer import StreamDecoder, Tokenizer
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.overlap import Novelty, TrainingText
+from hlm_jax.measures.score import Evaluator, Score
+from hlm_jax.model.generate import Strategy, extracted_tokens, generator, spread_windows
+from hlm_jax.model.gpt import GPT, GPTConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ def main(argv=None) -> None:
             print(f"parameters: {configs.count_parameters(config.model):,}")
             return
         _init_processes(args)
-        from hlm_jax.trainer import train
+        from hlm_jax.training.loop import train
 
         train(config, args.workdir)
 

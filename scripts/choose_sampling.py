@@ -28,9 +28,9 @@ def main() -> None:
 
 def choose(args) -> None:
     from hlm_jax.errors import UserError
-    from hlm_jax.novelty import SPAN
+    from hlm_jax.measures.overlap import SPAN
+    from hlm_jax.measures.style import Style
     from hlm_jax.run import load_run
-    from hlm_jax.style import Style
 
     run = load_run(args.workdir, args.step)
     held_out = [chapter.text for chapter in run.chapters["val"]]

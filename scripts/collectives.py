@@ -58,8 +58,9 @@ def compiled_text(config, fsdp: int) -> str:
     import jax
     import jax.numpy as jnp
 
-    from hlm_jax import optim, train_step
-    from hlm_jax.model import GPT, GPTConfig
+    from hlm_jax.model.gpt import GPT, GPTConfig
+    from hlm_jax.training import optim
+    from hlm_jax.training import step as train_step
 
     mesh, model = train_step.make_mesh(fsdp), GPT(GPTConfig(**config.model), "bfloat16")
     optimizer, _ = optim.make_optimizer(**config.optim, total_steps=1000)

@@ -33,10 +33,10 @@ def main() -> None:
 def evaluate(args) -> None:
     import numpy as np
 
-    from hlm_jax.corpus import Chapter, read_text
+    from hlm_jax.book.corpus import Chapter, read_text
     from hlm_jax.errors import UserError
-    from hlm_jax.evaluate import encode, fit_weight, mix, scores, total
-    from hlm_jax.ngram import KneserNey
+    from hlm_jax.measures.ngram import KneserNey
+    from hlm_jax.measures.score import encode, fit_weight, mix, scores, total
     from hlm_jax.run import load_run
 
     runs = [load_run(workdir, args.step) for workdir in ([args.workdir] if args.workdir else []) + args.ensemble]

@@ -33,9 +33,9 @@ def novelty(args) -> None:
 
     import numpy as np
 
-    from hlm_jax.corpus import read_text
+    from hlm_jax.book.corpus import read_text
     from hlm_jax.errors import UserError
-    from hlm_jax.novelty import ORDERS, SPAN, mark
+    from hlm_jax.measures.overlap import ORDERS, SPAN, mark
     from hlm_jax.run import describe_extraction, load_run
 
     run = load_run(args.workdir, args.step)

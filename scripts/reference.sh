@@ -10,7 +10,7 @@ source scripts/environment.sh
 trap : TERM INT # both reach the training too, which saves and leaves; then this script sees that it did
 
 if ! [ -s "$results/bench.json" ]; then
-  "$PYTHON" scripts/bench.py all --config configs/base.py --json >"$results/bench.partial"
+  "$PYTHON" scripts/bench/bench.py all --config configs/base.py --json >"$results/bench.partial"
   mv "$results/bench.partial" "$results/bench.json"
 fi
 

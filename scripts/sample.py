@@ -29,7 +29,7 @@ def main() -> None:
 
 def sample(args) -> None:
     from hlm_jax.errors import UserError
-    from hlm_jax.novelty import Marker, describe, mark
+    from hlm_jax.measures.overlap import Marker, describe, mark
     from hlm_jax.run import load_run
 
     if args.num_samples < 1:

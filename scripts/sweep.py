@@ -126,7 +126,7 @@ def run_command(words, log: Path | None, cores: set[int]) -> str:
 
 def compare(rows) -> list[dict]:
     """One line per run: means over its seeds, and the difference from the first run on the same chapters and seeds."""
-    from hlm_jax.evaluate import paired_difference
+    from hlm_jax.measures.score import paired_difference
 
     by_name = {}
     for row in rows:

@@ -34,7 +34,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def edition():
     """The cleaned default edition, fetched once into the repository's own data/."""
-    from hlm_jax.corpus import load_corpus
+    from hlm_jax.book.corpus import load_corpus
 
     return load_corpus(path="", edition="zhiyanzhai", cache_dir=str(REPO / "data"), convert="", parts=20)
 
@@ -42,8 +42,8 @@ def edition():
 @pytest.fixture(scope="session")
 def tokenizer(edition):
     """The tokenizer of configs/tiny.py."""
-    from hlm_jax.corpus import split_chapters
-    from hlm_jax.tokenizer import train_tokenizer
+    from hlm_jax.book.corpus import split_chapters
+    from hlm_jax.book.tokenizer import train_tokenizer
 
     texts = [chapter.text for chapter in split_chapters(edition.chapters, held_out=True)["train"]]
     return train_tokenizer(texts, vocab_size=5000, character_coverage=0.993)

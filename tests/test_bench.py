@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parent.parent / "scripts" / "bench"
 TOY = ("model.vocab_size=300", "model.block_size=32", "model.n_layer=1", "model.n_head=2", "model.n_embd=16", "train.batch_size=2")
 
 
@@ -19,7 +19,7 @@ def bench(command):
         overrides = [f"--config.{word}" for word in (*TOY, "dtype=float32", *overrides)]
         # Without Dynamo torch.compile gives back the module as it is: compiling it would take most of a minute.
         env = {"TORCHDYNAMO_DISABLE": "1"}
-        return command("scripts/bench.py", what, "--rounds", 2, "--json", *words, *overrides, env=env)
+        return command("scripts/bench/bench.py", what, "--rounds", 2, "--json", *words, *overrides, env=env)
 
     return run
 

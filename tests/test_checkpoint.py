@@ -11,8 +11,8 @@ import pytest
 
 from hlm_jax import checkpoint
 from hlm_jax.checkpoint import Checkpointer, CheckpointError
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.train_step import LossScale, init_state, make_mesh
+from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.training.step import LossScale, init_state, make_mesh
 
 CFG = GPTConfig("gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4)
 
@@ -228,7 +228,7 @@ def test_requests_that_cannot_be_met(tmp_path, state, tokenizer):
 
 
 def test_an_altered_tokenizer_is_refused(tokenizer, book):
-    from hlm_jax.tokenizer import train_tokenizer
+    from hlm_jax.book.tokenizer import train_tokenizer
 
     other = train_tokenizer([book.read_text(encoding="utf-8")], vocab_size=1700, character_coverage=0.98)
     wrong = meta(tokenizer) | {"tokenizer_fingerprint": other.fingerprint}

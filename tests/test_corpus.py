@@ -5,9 +5,9 @@ import opencc
 import pytest
 from conftest import REPO
 
-from hlm_jax import corpus, edition
-from hlm_jax.corpus import CorpusError, load_corpus, read_text, split_chapters
-from hlm_jax.edition import EditionError
+from hlm_jax.book import corpus, edition
+from hlm_jax.book.corpus import CorpusError, load_corpus, read_text, split_chapters
+from hlm_jax.book.edition import EditionError
 
 
 def load(path="", tmp_path=None, **more):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hlm_jax.corpus import Chapter
-from hlm_jax.data import DataError, Windows, token_stream
+from hlm_jax.book.corpus import Chapter
+from hlm_jax.book.windows import DataError, Windows, token_stream
 
 
 def windows(n=1003, block=10, batch=8, seed=0):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hlm_jax import checkpoint
-from hlm_jax.metrics import read_metrics
+from hlm_jax.training.journal import read_metrics
 
 
 def free_port():

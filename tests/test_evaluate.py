@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hlm_jax.evaluate import Evaluator, Score, fit_weight, mix, paired_difference, sliding_windows, total
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.score import Evaluator, Score, fit_weight, mix, paired_difference, sliding_windows, total
+from hlm_jax.model.gpt import GPT, GPTConfig
 
 CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hlm_jax.metrics import MetricsWriter, Progress, duration, plot_losses, read_metrics
+from hlm_jax.training.journal import MetricsWriter, Progress, duration, plot_losses, read_metrics
 
 
 def test_resuming_drops_what_comes_after_the_restored_step(tmp_path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hlm_jax import config as configs
-from hlm_jax import model as model_module
-from hlm_jax.model import GPT, GPTConfig, dropout, einsum, init_cache
-from hlm_jax.train_step import token_losses
+from hlm_jax.model import gpt as model_module
+from hlm_jax.model.gpt import GPT, GPTConfig, dropout, einsum, init_cache
+from hlm_jax.training.step import token_losses
 
 SMALL = GPTConfig("gpt2", vocab_size=97, block_size=24, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 FORMS = ("gpt2", "qwen3")
@@ -187,7 +187,7 @@ def test_dropout_masks_are_as_random_as_they_should_be():
 def test_dropout_does_not_depend_on_sharding():
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from hlm_jax.train_step import make_mesh
+    from hlm_jax.training.step import make_mesh
 
     x = jnp.ones((8, 32))
     sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec(("data", "fsdp"))))

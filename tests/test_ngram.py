@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from hlm_jax.corpus import split_chapters
-from hlm_jax.ngram import KneserNey
+from hlm_jax.book.corpus import split_chapters
+from hlm_jax.measures.ngram import KneserNey
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hlm_jax.corpus import Chapter, split_chapters
-from hlm_jax.novelty import ORDERS, SPAN, Marker, TrainingText, describe, mark, suffix_array
+from hlm_jax.book.corpus import Chapter, split_chapters
+from hlm_jax.measures.overlap import ORDERS, SPAN, Marker, TrainingText, describe, mark, suffix_array
 
 
 @settings(max_examples=200, deadline=None)

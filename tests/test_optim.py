@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.optim import decay_mask, make_optimizer, make_schedule, optimizer_labels, orthogonalise, scale_by_muon
+from hlm_jax.training.optim import decay_mask, make_optimizer, make_schedule, optimizer_labels, orthogonalise, scale_by_muon
 
 OPTIONS = {
     "name": "adamw",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hlm_jax.model import GPT, GPTConfig
+from hlm_jax.model.gpt import GPT, GPTConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

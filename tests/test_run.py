@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hlm_jax
-from hlm_jax.corpus import Chapter
+from hlm_jax.book.corpus import Chapter
 from hlm_jax.errors import UserError
 from hlm_jax.run import describe_extraction
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.sampling import Generator, Strategy, extracted_tokens, filter_logits, spread_windows
+from hlm_jax.model.generate import Generator, Strategy, extracted_tokens, filter_logits, spread_windows
+from hlm_jax.model.gpt import GPT, GPTConfig
 
 CFG = GPTConfig("qwen3", vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
 PROMPTS = [[3, 1, 4], [1], [5, 9, 2, 6, 5]]
@@ -116,7 +116,7 @@ def test_filters():
 
 
 def test_draws_follow_the_probabilities():
-    from hlm_jax.sampling import _draw
+    from hlm_jax.model.generate import _draw
 
     n = 4000
     drawn = _draw(jnp.repeat(LOGITS, n, 0), jnp.zeros((n, 5), bool), jax.random.key(0), Strategy())

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hlm_jax.corpus import split_chapters
+from hlm_jax.book.corpus import split_chapters
 from hlm_jax.errors import UserError
-from hlm_jax.style import PIECE, Style, pieces
+from hlm_jax.measures.style import PIECE, Style, pieces
 
 
 @pytest.fixture(scope="module")

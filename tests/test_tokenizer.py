@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from hlm_jax.tokenizer import SEPARATOR, StreamDecoder, Tokenizer, TokenizerError, to_tokenizers, train_tokenizer
+from hlm_jax.book.tokenizer import SEPARATOR, StreamDecoder, Tokenizer, TokenizerError, to_tokenizers, train_tokenizer
 
 
 def test_round_trip_of_the_whole_book(edition, tokenizer):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hlm_jax import checkpoint
-from hlm_jax.metrics import read_metrics
+from hlm_jax.training.journal import read_metrics
 
 
 def weights(workdir, step="latest"):

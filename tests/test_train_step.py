@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.train_step import (
+from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.training.step import (
     LossScale,
     corrupt,
     corruption_schedule,

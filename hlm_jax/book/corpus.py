@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from hlm_jax import edition as default_edition
+from hlm_jax.book import edition as default_edition
 from hlm_jax.errors import UserError
 
 MIN_CHAPTERS = 10  # below this a book cannot be split by chapter and is cut into equal parts

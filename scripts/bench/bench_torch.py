@@ -1,4 +1,4 @@
-"""The PyTorch peer of scripts/bench.py: the same model, optimizer and dtype, written for speed. Run by the bench, not by hand.
+"""The PyTorch peer of scripts/bench/bench.py: the same model, optimizer and dtype, written for speed. Run by the bench, not by hand.
 
 Reads one JSON request a line on standard input and answers one JSON line each; needs the extra [bench].
 """

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hlm_jax.model import GPT
-from hlm_jax.train_step import token_losses
+from hlm_jax.model.gpt import GPT
+from hlm_jax.training.step import token_losses
 
 _ADAM = optax.scale_by_adam(b1=0.0, b2=0.999)  # of adaptive evaluation
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, init_cache
+from hlm_jax.model.gpt import GPT, init_cache
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,18 +11,22 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hlm_jax import checkpoint, corpus, data, optim, train_step
+from hlm_jax import checkpoint
 from hlm_jax import config as configs
+from hlm_jax.book import corpus
+from hlm_jax.book import windows as data
+from hlm_jax.book.tokenizer import StreamDecoder, train_tokenizer
 from hlm_jax.errors import UserError
-from hlm_jax.evaluate import Evaluator, encode, scores, total
-from hlm_jax.metrics import MetricsWriter, Progress, duration, plot_losses
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.ngram import KneserNey
-from hlm_jax.report import final_report, long_run_warning
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.score import Evaluator, encode, scores, total
+from hlm_jax.model.generate import Strategy, extracted_tokens, generator, spread_windows
+from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.run import load_run
-from hlm_jax.sampling import Strategy, extracted_tokens, generator, spread_windows
-from hlm_jax.stop import StopRequest, leave_broken_group
-from hlm_jax.tokenizer import StreamDecoder, train_tokenizer
+from hlm_jax.training import optim
+from hlm_jax.training import step as train_step
+from hlm_jax.training.journal import MetricsWriter, Progress, duration, plot_losses
+from hlm_jax.training.report import final_report, long_run_warning
+from hlm_jax.training.stop import StopRequest, leave_broken_group
 
 
 def train(config, workdir: Path) -> None:

@@ -152,7 +152,7 @@ def _byte_shift(text: str) -> tuple[str, int]:
 
 def repairs() -> list[tuple[str, str]]:
     """The rows of repairs.tsv: (damaged reading with enough context to be unique, mended reading)."""
-    table = importlib.resources.files("hlm_jax").joinpath("repairs.tsv").read_text(encoding="utf-8")
+    table = importlib.resources.files("hlm_jax.book").joinpath("repairs.tsv").read_text(encoding="utf-8")
     return [tuple(row.replace("\\n", "\n").split("\t")) for row in table.splitlines()]
 
 

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import GPT, GPTConfig, random_bits
+from hlm_jax.model.gpt import GPT, GPTConfig, random_bits
 
 _CORRUPTION = 1 << 20  # folds into a step's key beside the model's layers
 BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from hlm_jax import config as configs
-from hlm_jax.metrics import duration
-from hlm_jax.novelty import describe, mark
+from hlm_jax.measures.overlap import describe, mark
 from hlm_jax.run import Run, describe_extraction
+from hlm_jax.training.journal import duration
 
 LONG_RUN_SECONDS = 3600
 

@@ -1,4 +1,4 @@
-"""Speed against PyTorch on identical work: python scripts/bench.py [train|decode|startup|all] [--config …] [--json].
+"""Speed against PyTorch on identical work: python scripts/bench/bench.py [train|decode|startup|all] [--config …] [--json].
 
 Both frameworks run in worker processes of their own that take turns, the order reversed each round; what counts is the
 ratio within a round. PyTorch competes with the best of its variants (eager or compiled; transformers' generate or a
@@ -252,7 +252,7 @@ def bench_startup(args) -> dict:
 
     def seconds(*words):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "hlm_jax.train", *words], cwd=HERE.parent, capture_output=True, check=True)
+        subprocess.run([sys.executable, "-m", "hlm_jax.train", *words], cwd=HERE.parent.parent, capture_output=True, check=True)
         return time.perf_counter() - began
 
     out = {"help": seconds("--help"), "print_config": seconds("--config", "configs/tiny.py", "--print_config")}
@@ -262,7 +262,7 @@ def bench_startup(args) -> dict:
             began = time.perf_counter()
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "hlm_jax.train", *words],
-                cwd=HERE.parent,
+                cwd=HERE.parent.parent,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,

@@ -1,4 +1,4 @@
-"""This project's side of scripts/bench.py, as a worker process. Run by the bench, not by hand."""
+"""This project's side of scripts/bench/bench.py, as a worker process. Run by the bench, not by hand."""
 
 import json
 import sys
@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hlm_jax import optim, train_step
-from hlm_jax.model import GPT, GPTConfig
-from hlm_jax.sampling import Generator, Strategy
+from hlm_jax.model.generate import Generator, Strategy
+from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.training import optim
+from hlm_jax.training import step as train_step
 
 sys.stdout, replies = sys.stderr, sys.stdout
 
