@@ -24,7 +24,13 @@ setup(
     ],
     extras_require={
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "tokenizers>=0.21", "ruff>=0.11"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "tokenizers>=0.21",
+            "ruff>=0.11",
+        ],
         "export": ["tokenizers>=0.21"],
         "bench": ["torch>=2.6", "transformers>=4.51"],
     },

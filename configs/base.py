@@ -16,7 +16,9 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "dtype": "auto",  # of matrix products in training: the fastest that the device has (see docs/performance.md)
             "attention": "auto",  # xla or fused; auto measures where a fused kernel exists
-            "mesh": {"fsdp": 1},  # devices that share the weights and optimizer state; the others repeat them
+            "mesh": {
+                "fsdp": 1
+            },  # devices that share the weights and optimizer state; the others repeat them
             "corpus": {
                 "path": "",  # a text file or a folder of chapter files; empty for the edition
                 "edition": "zhiyanzhai",

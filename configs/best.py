@@ -17,7 +17,9 @@ from configs import small
 def get_config():
     config = small.get_config()
     config.model.update(n_layer=12, n_head=12, n_embd=768, dropout=0.1)
-    config.optim.update(weight_decay=2.4)  # at 51 steps an epoch, weights forget as much of themselves in one as in small.py
+    config.optim.update(
+        weight_decay=2.4
+    )  # at 51 steps an epoch, weights forget as much of themselves in one as in small.py
     config.train.update(batch_size=32, corrupt_inputs=0.3, corrupt_final=0.15)
     config.train.update(steps=5000, eval_every_steps=250, steps_per_dispatch=10)
     config.checkpoint.update(every_steps=500)

@@ -14,6 +14,8 @@ def get_config():
     config.split.update(train_every=8)
     config.model.update(block_size=128, n_layer=3, n_head=6, n_embd=192)
     config.optim.update(learning_rate=1e-3)  # 3e-5 is for 89 M parameters and 2000 epochs
-    config.train.update(batch_size=8, steps_per_dispatch=1, epochs=60, eval_every_steps=200, log_every_steps=20)
+    config.train.update(
+        batch_size=8, steps_per_dispatch=1, epochs=60, eval_every_steps=200, log_every_steps=20
+    )
     config.checkpoint.update(every_steps=200)
     return config

@@ -11,9 +11,13 @@ from configs import tiny
 def get_config():
     config = tiny.get_config()
     config.tokenizer.update(character_coverage=0.98)
-    config.model.update(vocab_size=2500, block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.0)
+    config.model.update(
+        vocab_size=2500, block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.0
+    )
     config.optim.update(warmup_steps=100, weight_decay=0.6)
-    config.train.update(batch_size=8, corrupt_inputs=0.2, corrupt_anneal=0.2, corrupt_final=0.1, ema_decay=0.997)
+    config.train.update(
+        batch_size=8, corrupt_inputs=0.2, corrupt_anneal=0.2, corrupt_final=0.1, ema_decay=0.997
+    )
     config.train.update(steps=6500, eval_every_steps=500, log_every_steps=50)
     config.checkpoint.update(every_steps=500)
     return config

@@ -12,7 +12,16 @@ def get_config():
     config = base.get_config()
     config.split.held_out = True
     config.model.update(form="qwen3", block_size=128, n_layer=3, n_head=6, n_embd=192)
-    config.optim.update(name="muon", learning_rate=3e-3, muon_learning_rate=0.02, schedule="linear", warmup_steps=20, weight_decay=0.0)
-    config.train.update(batch_size=16, steps_per_dispatch=1, steps=1200, eval_every_steps=200, log_every_steps=20)
+    config.optim.update(
+        name="muon",
+        learning_rate=3e-3,
+        muon_learning_rate=0.02,
+        schedule="linear",
+        warmup_steps=20,
+        weight_decay=0.0,
+    )
+    config.train.update(
+        batch_size=16, steps_per_dispatch=1, steps=1200, eval_every_steps=200, log_every_steps=20
+    )
     config.checkpoint.update(every_steps=200)
     return config

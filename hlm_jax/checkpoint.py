@@ -32,7 +32,17 @@ from hlm_jax.training.step import LossScale, TrainState
 
 _CHECKSUMS = "checksums.json"
 METRIC = "val_bits_per_char"
-PACKAGES = ("hlm-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy", "ml_collections")
+PACKAGES = (
+    "hlm-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "sentencepiece",
+    "numpy",
+    "ml_collections",
+)
 # Orbax logs dozens of lines a save, and a traceback for a failed write beside the exception that it raises here.
 for _logger in ("absl", "asyncio"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)
@@ -62,7 +72,9 @@ def tokenizer_of(meta: dict) -> Tokenizer:
     """The tokenizer inside a checkpoint, checked against its fingerprint."""
     tokenizer = Tokenizer(base64.b64decode(meta["tokenizer"]))
     if tokenizer.fingerprint != meta["tokenizer_fingerprint"]:
-        raise CheckpointError("the checkpoint's tokenizer does not match its fingerprint: the file was altered")
+        raise CheckpointError(
+            "the checkpoint's tokenizer does not match its fingerprint: the file was altered"
+        )
     return tokenizer
 
 
@@ -77,14 +89,18 @@ def locked(workdir: Path):
         workdir.mkdir(parents=True, exist_ok=True)
         file = open(workdir / ".lock", "w")  # noqa: SIM115 - held open for as long as the lock is
     except OSError as error:
-        raise CheckpointError(f"cannot write to the workdir {workdir} ({error.strerror}): choose another with --workdir") from error
+        raise CheckpointError(
+            f"cannot write to the workdir {workdir} ({error.strerror}): choose another with --workdir"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise CheckpointError(f"another trainer is running in {workdir}: wait for it, stop it, or choose another --workdir") from None
+            raise CheckpointError(
+                f"another trainer is running in {workdir}: wait for it, stop it, or choose another --workdir"
+            ) from None
         yield
 
 
@@ -105,7 +121,9 @@ def read_meta(workdir, step: int) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {step} in {workdir} is damaged (its metadata cannot be read)") from error
+        raise CheckpointError(
+            f"checkpoint {step} in {workdir} is damaged (its metadata cannot be read)"
+        ) from error
 
 
 def resolve_step(workdir, step: str | int) -> int:
@@ -116,7 +134,9 @@ def resolve_step(workdir, step: str | int) -> int:
     """
     steps = steps_in(workdir)
     if not steps:
-        raise CheckpointError(f"no checkpoint in {workdir}: train first, with python -m hlm_jax.train --config … --workdir {workdir}")
+        raise CheckpointError(
+            f"no checkpoint in {workdir}: train first, with python -m hlm_jax.train --config … --workdir {workdir}"
+        )
     if step == "latest":
         return steps[-1]
     if step == "best":
@@ -130,7 +150,9 @@ def resolve_step(workdir, step: str | int) -> int:
     if not str(step).isdecimal():
         raise CheckpointError(f"--step must be latest, best or a number, not {step!r}")
     if int(step) not in steps:
-        raise CheckpointError(f"no checkpoint at step {step} in {workdir}: there is {', '.join(map(str, steps))}")
+        raise CheckpointError(
+            f"no checkpoint at step {step} in {workdir}: there is {', '.join(map(str, steps))}"
+        )
     return int(step)
 
 
@@ -176,7 +198,9 @@ def damage(folder: Path) -> str | None:
         for item in ("params", "opt_state"):
             for name in _array_names(folder / item):
                 store = {"driver": "ocdbt", "base": f"file://{folder / item}/", "path": f"{name}/"}
-                tensorstore.open({"driver": "zarr", "kvstore": store}, open=True).result().read().result()
+                tensorstore.open(
+                    {"driver": "zarr", "kvstore": store}, open=True
+                ).result().read().result()
     except (FileNotFoundError, NotADirectoryError) as error:
         return f"{Path(error.filename).relative_to(folder)} is missing"
     except UnicodeDecodeError:
@@ -208,7 +232,9 @@ def read(workdir, step: str | int = "best") -> tuple[int, dict, dict]:
       CheckpointError: no readable checkpoint.
     """
     chosen = resolve_step(workdir, step)
-    candidates = [s for s in reversed(steps_in(workdir)) if s <= chosen] if step == "latest" else [chosen]
+    candidates = (
+        [s for s in reversed(steps_in(workdir)) if s <= chosen] if step == "latest" else [chosen]
+    )
     for candidate in candidates:
         try:
             if reason := altered(folder_of(workdir) / str(candidate), ("meta", "params")):
@@ -218,16 +244,27 @@ def read(workdir, step: str | int = "best") -> tuple[int, dict, dict]:
             tree = ocp.PyTreeCheckpointer().metadata(path).item_metadata.tree
             name = "ema_params" if "ema_params" in tree else "params"
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            return candidate, ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)[name], meta
-        except Exception as error:  # orbax and tensorstore raise many types; `damage` decides what the error means
+            return (
+                candidate,
+                ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)[name],
+                meta,
+            )
+        except (
+            Exception
+        ) as error:  # orbax and tensorstore raise many types; `damage` decides what the error means
             reason = damage(folder_of(workdir) / str(candidate))
             if reason is None:
                 raise CheckpointError(
                     f"checkpoint {candidate} in {workdir} could not be read ({_first_line(error)}); no damage was found in its files"
                 ) from error
             if candidate == candidates[-1]:
-                raise CheckpointError(f"checkpoint {candidate} in {workdir} is damaged: {reason}") from error
-            print(f"checkpoint {candidate} is damaged ({reason}); reading the one before", file=sys.stderr)
+                raise CheckpointError(
+                    f"checkpoint {candidate} in {workdir} is damaged: {reason}"
+                ) from error
+            print(
+                f"checkpoint {candidate} is damaged ({reason}); reading the one before",
+                file=sys.stderr,
+            )
     raise AssertionError("unreachable")
 
 
@@ -245,16 +282,27 @@ class Checkpointer:
             [
                 managers.LatestN(keep_latest),
                 # The legacy max_to_keep + best_fn deletes the newest step when validation worsens.
-                managers.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1, keep_checkpoints_without_metrics=False),
+                managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[METRIC],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True, create=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, cleanup_tmp_directories=True, create=True
+        )
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
-            raise CheckpointError(f"cannot write checkpoints to {self.folder} ({error.strerror})") from error
+            raise CheckpointError(
+                f"cannot write checkpoints to {self.folder} ({error.strerror})"
+            ) from error
         self._bytes = None
-        self._unsealed: set[int] = set()  # steps saved by this process whose checksums are not written yet
+        self._unsealed: set[int] = (
+            set()
+        )  # steps saved by this process whose checksums are not written yet
 
     def save(self, state: TrainState, meta: dict, *, wait: bool = False) -> None:
         """Saves the state under its step; a step already saved is left alone.
@@ -271,7 +319,9 @@ class Checkpointer:
         score = meta["metrics"].get(METRIC)
         metrics = {METRIC: score} if score is not None and np.isfinite(score) else None
         args = ocp.args.Composite(
-            params=ocp.args.StandardSave(weights), opt_state=ocp.args.StandardSave(_moving(state)), meta=ocp.args.JsonSave(meta)
+            params=ocp.args.StandardSave(weights),
+            opt_state=ocp.args.StandardSave(_moving(state)),
+            meta=ocp.args.JsonSave(meta),
         )
         with self._writing(step):
             self._manager.wait_until_finished()
@@ -326,7 +376,11 @@ class Checkpointer:
                 damaged[step] = reason
                 continue
             for other, reason in damaged.items():
-                print(f"checkpoint {other} is damaged ({reason}); falling back to {step}", file=sys.stderr, flush=True)
+                print(
+                    f"checkpoint {other} is damaged ({reason}); falling back to {step}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 self._set_aside(other)
             return state, meta
         aside = sorted(path.name for path in self.folder.glob("*.damaged"))
@@ -342,17 +396,26 @@ class Checkpointer:
         """The state of a step. A loss scale that only the checkpoint has is dropped; one that only `abstract` has begins anew."""
         scalar = functools.partial(jax.ShapeDtypeStruct, (), sharding=abstract.step.sharding)
         moving = {"optimizer": abstract.opt_state}
-        if any(name.startswith("loss_scale.") for name in _array_names(self.folder / str(step) / "opt_state")):
+        if any(
+            name.startswith("loss_scale.")
+            for name in _array_names(self.folder / str(step) / "opt_state")
+        ):
             moving["loss_scale"] = LossScale(scalar(np.float32), scalar(np.int32))
         args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(_weights(abstract)), opt_state=ocp.args.StandardRestore(moving), meta=ocp.args.JsonRestore()
+            params=ocp.args.StandardRestore(_weights(abstract)),
+            opt_state=ocp.args.StandardRestore(moving),
+            meta=ocp.args.JsonRestore(),
         )
         found = self._manager.restore(step, args=args)
         weights, moving, scale = found.params, found.opt_state, None
         if abstract.loss_scale is not None:
-            scale = moving.get("loss_scale") or jax.device_put(LossScale.create(), abstract.step.sharding)
+            scale = moving.get("loss_scale") or jax.device_put(
+                LossScale.create(), abstract.step.sharding
+            )
         counter = jax.device_put(np.int32(step), abstract.step.sharding)
-        return TrainState(counter, weights["params"], moving["optimizer"], weights.get("ema_params"), scale), found.meta
+        return TrainState(
+            counter, weights["params"], moving["optimizer"], weights.get("ema_params"), scale
+        ), found.meta
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
@@ -364,7 +427,9 @@ class Checkpointer:
 
     def _check_space(self, weights, opt_state) -> None:
         if self._bytes is None:
-            self._bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((weights, opt_state)))
+            self._bytes = sum(
+                x.size * x.dtype.itemsize for x in jax.tree.leaves((weights, opt_state))
+            )
         free = shutil.disk_usage(self.folder).free
         if free < self._bytes:
             raise CheckpointError(
@@ -376,7 +441,9 @@ class Checkpointer:
     def _writing(self, step):
         try:
             yield
-        except Exception as error:  # asynchronous saves raise what the writing thread raised, of any type
+        except (
+            Exception
+        ) as error:  # asynchronous saves raise what the writing thread raised, of any type
             raise CheckpointError(
                 f"checkpoint {step} could not be written to {self.folder} ({_first_line(error)}): is the disk full? "
                 "Make room and start again, the run resumes from its last checkpoint"
@@ -384,11 +451,15 @@ class Checkpointer:
 
 
 def _weights(state: TrainState) -> dict:
-    return {"params": state.params} | ({} if state.ema_params is None else {"ema_params": state.ema_params})
+    return {"params": state.params} | (
+        {} if state.ema_params is None else {"ema_params": state.ema_params}
+    )
 
 
 def _moving(state: TrainState) -> dict:
-    return {"optimizer": state.opt_state} | ({} if state.loss_scale is None else {"loss_scale": state.loss_scale})
+    return {"optimizer": state.opt_state} | (
+        {} if state.loss_scale is None else {"loss_scale": state.loss_scale}
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -48,10 +48,15 @@ def load_module(path: str, needs: tuple[str, ...]):
     """
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"{path}: no such file" + _nearest(file.name, [p.name for p in file.parent.glob("*.py")]))
+        raise ConfigError(
+            f"{path}: no such file"
+            + _nearest(file.name, [p.name for p in file.parent.glob("*.py")])
+        )
     spec = importlib.util.spec_from_file_location(f"hlm_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(file.resolve().parent.parent))  # a config may build on another: from configs import base
+    sys.path.insert(
+        0, str(file.resolve().parent.parent)
+    )  # a config may build on another: from configs import base
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -76,7 +81,9 @@ def _override(config: ConfigDict, text: str) -> None:
         section[name] = _parse(key, value, known[key])
     elif any(k.startswith(key + ".") for k in known):
         example = next(k for k in known if k.startswith(key + "."))
-        raise ConfigError(f"--config.{key} is a section and cannot be replaced: set its keys, such as --config.{example}=…")
+        raise ConfigError(
+            f"--config.{key} is a section and cannot be replaced: set its keys, such as --config.{example}=…"
+        )
     else:
         raise ConfigError(f"unknown config key {key!r}" + _nearest(key, list(known)))
 
@@ -128,7 +135,11 @@ def differences(before: dict, now: dict) -> list[str]:
     a, b = flatten(before), flatten(now)
     keys = [k for k in {**a, **b} if not k.startswith(FREE_ON_RESUME)]
     missing = "(absent)"
-    return [f"{k}: {a.get(k, missing)} -> {b.get(k, missing)}" for k in keys if a.get(k, missing) != b.get(k, missing)]
+    return [
+        f"{k}: {a.get(k, missing)} -> {b.get(k, missing)}"
+        for k in keys
+        if a.get(k, missing) != b.get(k, missing)
+    ]
 
 
 def check(config: ConfigDict) -> None:
@@ -165,7 +176,10 @@ def check(config: ConfigDict) -> None:
     ):
         value = flatten(config)[key]
         need(value >= low, f"{key}={value} must be at least {low}")
-    need(train.steps or train.epochs, "set train.epochs or train.steps: both are 0, there is nothing to train")
+    need(
+        train.steps or train.epochs,
+        "set train.epochs or train.steps: both are 0, there is nothing to train",
+    )
     need(model.form in ("gpt2", "qwen3"), f"model.form={model.form!r}: use gpt2 or qwen3")
     need(
         model.n_embd % model.n_head == 0,
@@ -175,12 +189,27 @@ def check(config: ConfigDict) -> None:
         model.form == "gpt2" or model.n_embd // model.n_head % 2 == 0,
         f"form qwen3 rotates pairs: model.n_embd / model.n_head = {model.n_embd // model.n_head} must be even",
     )
-    for key in ("model.dropout", "model.embedding_dropout", "train.corrupt_inputs", "train.corrupt_final", "train.ema_decay"):
-        value, own = flatten(config)[key], ", or be -1 for model.dropout's rate" if key == "model.embedding_dropout" else ""
-        need(0 <= value < 1 or (key == "model.embedding_dropout" and value == -1), f"{key}={value} must lie in [0, 1)" + own)
+    for key in (
+        "model.dropout",
+        "model.embedding_dropout",
+        "train.corrupt_inputs",
+        "train.corrupt_final",
+        "train.ema_decay",
+    ):
+        value, own = (
+            flatten(config)[key],
+            ", or be -1 for model.dropout's rate" if key == "model.embedding_dropout" else "",
+        )
+        need(
+            0 <= value < 1 or (key == "model.embedding_dropout" and value == -1),
+            f"{key}={value} must lie in [0, 1)" + own,
+        )
     for key in ("train.teacher_weight", "train.corrupt_anneal"):
         need(0 <= flatten(config)[key] <= 1, f"{key}={flatten(config)[key]} must lie in [0, 1]")
-    need(0.98 <= config.tokenizer.character_coverage <= 1, "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)")
+    need(
+        0.98 <= config.tokenizer.character_coverage <= 1,
+        "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)",
+    )
     need(
         train.batch_size % train.accumulate_steps == 0,
         f"train.accumulate_steps={train.accumulate_steps} does not divide train.batch_size={train.batch_size}",

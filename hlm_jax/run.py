@@ -81,7 +81,9 @@ class Run:
         """The book's chapters by split, read again from the corpus that the run was trained on."""
         corpus = load_corpus(**self.config.corpus)
         if corpus.report["sha256"] != self.meta["corpus"]["sha256"]:
-            raise UserError(f"the corpus at hand ({corpus.name}) is not the text that {self.workdir} was trained on")
+            raise UserError(
+                f"the corpus at hand ({corpus.name}) is not the text that {self.workdir} was trained on"
+            )
         return split_chapters(corpus.chapters, **self.config.split)
 
     @functools.cached_property
@@ -97,7 +99,9 @@ class Run:
         """
         ids = [self.tokenizer.separator_id, *self.tokenizer.encode(text)]
         if len(ids) > self.model.cfg.block_size:
-            raise UserError(f"the text has {len(ids) - 1} tokens: logits() reads at most {self.model.cfg.block_size - 1}")
+            raise UserError(
+                f"the text has {len(ids) - 1} tokens: logits() reads at most {self.model.cfg.block_size - 1}"
+            )
         logits_BTV, _ = self._apply(self.device_params, jnp.asarray([ids], jnp.int32))
         return np.asarray(logits_BTV[0])
 
@@ -108,9 +112,14 @@ class Run:
     def surprisal(self, text: str) -> list[Surprisal]:
         """Bits of every token given what stands before it (sliding windows, any length). The bits sum to the text's cost."""
         ids = self.tokenizer.encode(text)
-        (nats,) = self.evaluator.token_nats(self.device_params, [[self.tokenizer.separator_id, *ids]])
+        (nats,) = self.evaluator.token_nats(
+            self.device_params, [[self.tokenizer.separator_id, *ids]]
+        )
         spans = self.tokenizer.char_offsets(ids)
-        return [Surprisal(text[start:end], start, end, float(n) / math.log(2)) for (start, end), n in zip(spans, nats, strict=True)]
+        return [
+            Surprisal(text[start:end], start, end, float(n) / math.log(2))
+            for (start, end), n in zip(spans, nats, strict=True)
+        ]
 
     def score(self, texts) -> list[Score]:
         """A Score per text, as scripts/evaluate.py reports them."""
@@ -140,11 +149,17 @@ class Run:
         Chapters shorter than 2 x `tokens` have no such place; where none has, `prefixes` of the result is 0.
         """
         tokens = min(tokens, self.model.cfg.block_size // 2)
-        windows = spread_windows([self.tokenizer.encode(chapter.text) for chapter in self.chapters[split]], tokens, prefixes)
+        windows = spread_windows(
+            [self.tokenizer.encode(chapter.text) for chapter in self.chapters[split]],
+            tokens,
+            prefixes,
+        )
         if not len(windows):
             return Extraction(0, math.nan, math.nan, tokens)
         lengths = extracted_tokens(self.model, self.device_params, windows)
-        return Extraction(len(windows), float((lengths == tokens).mean()), float(lengths.mean()), tokens)
+        return Extraction(
+            len(windows), float((lengths == tokens).mean()), float(lengths.mean()), tokens
+        )
 
     def encode_prompt(self, prompt: str | None) -> list[int]:
         """Token ids to continue; None begins a chapter.
@@ -155,13 +170,19 @@ class Run:
         if prompt is None:
             return [self.tokenizer.separator_id]
         if not prompt:
-            raise UserError("the prompt is empty: give some text, such as 宝玉笑道：, or leave --prompt out to begin a chapter")
+            raise UserError(
+                "the prompt is empty: give some text, such as 宝玉笑道：, or leave --prompt out to begin a chapter"
+            )
         ids = self.tokenizer.encode(prompt)
         if len(ids) >= self.model.cfg.block_size:
-            raise UserError(f"the prompt has {len(ids)} tokens: this model reads at most {self.model.cfg.block_size - 1}; shorten it")
+            raise UserError(
+                f"the prompt has {len(ids)} tokens: this model reads at most {self.model.cfg.block_size - 1}; shorten it"
+            )
         return ids
 
-    def stream(self, prompts, *, max_new_tokens: int, seed: int = 0, **strategy) -> Iterator[list[str]]:
+    def stream(
+        self, prompts, *, max_new_tokens: int, seed: int = 0, **strategy
+    ) -> Iterator[list[str]]:
         """Yields, for every prompt, the text that new tokens complete: whole characters, and never bytes that make none."""
         decoders = [StreamDecoder(self.tokenizer) for _ in prompts]
         ids = [self.encode_prompt(prompt) for prompt in prompts]
@@ -171,7 +192,15 @@ class Run:
         for block in blocks:
             yield [decoder.feed(row) for decoder, row in zip(decoders, block.tolist(), strict=True)]
 
-    def generate(self, prompt=None, *, num_samples: int = 1, max_new_tokens: int = 200, seed: int = 0, **strategy) -> list[str]:
+    def generate(
+        self,
+        prompt=None,
+        *,
+        num_samples: int = 1,
+        max_new_tokens: int = 200,
+        seed: int = 0,
+        **strategy,
+    ) -> list[str]:
         """`num_samples` continuations of a prompt (or one of each of a list of prompts), without the prompt.
 
         Keyword arguments are those of sampling.Strategy: temperature, top_k, top_p, min_p, repetition_penalty.
@@ -192,4 +221,11 @@ def load_run(workdir, step: str | int = "best") -> Run:
       UserError: no such run, or a damaged checkpoint.
     """
     found, params, meta = checkpoint.read(workdir, step)
-    return Run(Path(workdir), found, ConfigDict(meta["config"]), params, checkpoint.tokenizer_of(meta), meta)
+    return Run(
+        Path(workdir),
+        found,
+        ConfigDict(meta["config"]),
+        params,
+        checkpoint.tokenizer_of(meta),
+        meta,
+    )

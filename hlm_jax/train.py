@@ -24,18 +24,40 @@ def parse_args(argv):
         epilog="Any key of the config can be set: --config.train.steps=100 --config.corpus.path=BOOK.txt",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a config file, such as configs/tiny.py")
-    parser.add_argument("--workdir", metavar="DIR", help="where the run is kept (default: runs/<config name>)")
-    parser.add_argument("--print_config", action="store_true", help="print the resolved config and the parameter count, and exit")
-    parser.add_argument("--distributed", action="store_true", help="several processes: ask the cluster (SLURM, Kubernetes, …) who we are")
-    parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="several processes: where process 0 listens")
-    parser.add_argument("--num_processes", type=int, metavar="N", help="several processes: how many")
-    parser.add_argument("--process_id", type=int, metavar="I", help="several processes: this one's number, from 0")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="a config file, such as configs/tiny.py"
+    )
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="where the run is kept (default: runs/<config name>)"
+    )
+    parser.add_argument(
+        "--print_config",
+        action="store_true",
+        help="print the resolved config and the parameter count, and exit",
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="several processes: ask the cluster (SLURM, Kubernetes, …) who we are",
+    )
+    parser.add_argument(
+        "--coordinator_address",
+        metavar="HOST:PORT",
+        help="several processes: where process 0 listens",
+    )
+    parser.add_argument(
+        "--num_processes", type=int, metavar="N", help="several processes: how many"
+    )
+    parser.add_argument(
+        "--process_id", type=int, metavar="I", help="several processes: this one's number, from 0"
+    )
     args, rest = parser.parse_known_args(argv)
     overrides = []
     for word in rest:
         if not word.startswith("--config."):
-            parser.error(f"unrecognized argument {word!r}; config keys are set as --config.section.key=value")
+            parser.error(
+                f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
+            )
         overrides.append(word.removeprefix("--config."))
     args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem)
     return args, overrides
@@ -60,7 +82,9 @@ def _init_processes(args) -> None:
         return
     import jax
 
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # lets CPU processes reduce; no effect on GPUs
+    jax.config.update(
+        "jax_cpu_collectives_implementation", "gloo"
+    )  # lets CPU processes reduce; no effect on GPUs
     try:
         jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
     except (RuntimeError, ValueError) as error:

@@ -22,7 +22,9 @@ def inspect(args) -> None:
     from hlm_jax import checkpoint
 
     step, params, meta = checkpoint.read(args.workdir, args.step)
-    print(f"step {step} of {', '.join(map(str, checkpoint.steps_in(args.workdir)))} in {args.workdir}")
+    print(
+        f"step {step} of {', '.join(map(str, checkpoint.steps_in(args.workdir)))} in {args.workdir}"
+    )
     print("\nmetrics")
     for name, value in meta["metrics"].items():
         print(f"  {name:28s} {value}")
@@ -31,11 +33,18 @@ def inspect(args) -> None:
     for path, value in jax.tree_util.tree_leaves_with_path(params):
         name = "/".join(key.key for key in path)
         shape = " x ".join(map(str, value.shape))
-        print(f"  {name:46s} {shape:16s} {value.dtype!s:8s} {np.linalg.norm(value.astype(np.float64)):8.3f}")
+        print(
+            f"  {name:46s} {shape:16s} {value.dtype!s:8s} {np.linalg.norm(value.astype(np.float64)):8.3f}"
+        )
         total += value.size
     print(f"  {total:,} in all")
-    print(f"\ntokenizer {meta['tokenizer_fingerprint']}\ncorpus    {meta['corpus']['name']} {meta['corpus']['sha256']}")
-    print("\nversions  " + ", ".join(f"{name} {version}" for name, version in meta["versions"].items()))
+    print(
+        f"\ntokenizer {meta['tokenizer_fingerprint']}\ncorpus    {meta['corpus']['name']} {meta['corpus']['sha256']}"
+    )
+    print(
+        "\nversions  "
+        + ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
+    )
     print("\nconfig\n" + json.dumps(meta["config"], ensure_ascii=False, indent=2))
 
 

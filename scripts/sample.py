@@ -13,15 +13,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--prompt", action="append", help="text to continue; may be given several times; left out: begin a chapter")
-    parser.add_argument("--num_samples", type=int, default=1, help="continuations of each prompt (default: 1)")
-    parser.add_argument("--max_new_tokens", type=int, default=300, help="tokens to write (default: 300)")
-    parser.add_argument("--temperature", type=float, help="0 always takes the likeliest token (default: the run's own)")
-    parser.add_argument("--top_k", type=int, default=0, help="draw among the k likeliest tokens; 0: all (default: 0)")
-    parser.add_argument("--top_p", type=float, help="draw among the likeliest that sum to p (default: the run's own)")
-    parser.add_argument("--min_p", type=float, default=0.0, help="drop tokens below min_p x the likeliest (default: 0)")
-    parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 avoids what was said (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        help="text to continue; may be given several times; left out: begin a chapter",
+    )
+    parser.add_argument(
+        "--num_samples", type=int, default=1, help="continuations of each prompt (default: 1)"
+    )
+    parser.add_argument(
+        "--max_new_tokens", type=int, default=300, help="tokens to write (default: 300)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        help="0 always takes the likeliest token (default: the run's own)",
+    )
+    parser.add_argument(
+        "--top_k",
+        type=int,
+        default=0,
+        help="draw among the k likeliest tokens; 0: all (default: 0)",
+    )
+    parser.add_argument(
+        "--top_p",
+        type=float,
+        help="draw among the likeliest that sum to p (default: the run's own)",
+    )
+    parser.add_argument(
+        "--min_p",
+        type=float,
+        default=0.0,
+        help="drop tokens below min_p x the likeliest (default: 0)",
+    )
+    parser.add_argument(
+        "--repetition_penalty",
+        type=float,
+        default=1.0,
+        help="above 1 avoids what was said (default: 1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same text (default: 0)"
+    )
     args = parser.parse_args()
     with exit_on_user_error("sample"):
         sample(args)
@@ -49,7 +82,9 @@ def sample(args) -> None:
     )
     try:
         book, reason = run.training_text, ""
-    except UserError as error:  # a checkpoint alone is enough to write with, but not to know what is copied
+    except (
+        UserError
+    ) as error:  # a checkpoint alone is enough to write with, but not to know what is copied
         book, reason = None, f"recitation: not measured ({error})"
 
     def after(text: str) -> str:
@@ -65,7 +100,13 @@ def sample(args) -> None:
         texts = [text + part for text, part in zip(texts, new, strict=True)]
     print((marker.flush() if marker else "") + after(texts[0]))
     for number, (prompt, text) in enumerate(zip(prompts[1:], texts[1:], strict=True), start=1):
-        print("\n" + _title(number, several) + (prompt or "") + (mark(text, book) if book else text) + after(text))
+        print(
+            "\n"
+            + _title(number, several)
+            + (prompt or "")
+            + (mark(text, book) if book else text)
+            + after(text)
+        )
 
 
 def _title(number: int, several: bool) -> str:

@@ -24,11 +24,26 @@ REPO = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("sweep", metavar="SWEEP.py", help="a sweep file, such as configs/sweeps/recipe.py")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to N-1 of every run (default: 1)")
-    parser.add_argument("--runs", nargs="+", metavar="NAME", help="only these runs, and the baseline")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the CPU cores (default: 1)")
-    parser.add_argument("--workdir", metavar="DIR", help="where the sweep is kept (default: runs/sweeps/<file name>)")
+    parser.add_argument(
+        "sweep", metavar="SWEEP.py", help="a sweep file, such as configs/sweeps/recipe.py"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="seeds 0 to N-1 of every run (default: 1)"
+    )
+    parser.add_argument(
+        "--runs", nargs="+", metavar="NAME", help="only these runs, and the baseline"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at once, each on its share of the CPU cores (default: 1)",
+    )
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="where the sweep is kept (default: runs/sweeps/<file name>)",
+    )
     args = parser.parse_args()
     with exit_on_user_error("sweep"):
         sweep(args)
@@ -48,11 +63,24 @@ def sweep(args) -> None:
     for seed in range(args.seeds):  # a whole round of every run before the next seed
         for name in names:
             overrides = [*module.COMMON, *module.RUNS[name], f"seed={seed}"]
-            config = configs.load_config(module.CONFIG, overrides)  # a mistake in the last run is found before the first
+            config = configs.load_config(
+                module.CONFIG, overrides
+            )  # a mistake in the last run is found before the first
             if not config.split.held_out:
-                raise UserError(f"run {name!r} holds no chapters out, nothing could be compared: add split.held_out=true to COMMON")
+                raise UserError(
+                    f"run {name!r} holds no chapters out, nothing could be compared: add split.held_out=true to COMMON"
+                )
             folder = workdir / (re.sub(r"[^\w.-]+", "_", name) + f"-seed{seed}")
-            jobs.append((name, seed, folder, module.CONFIG, overrides, configs.count_parameters(config.model)))
+            jobs.append(
+                (
+                    name,
+                    seed,
+                    folder,
+                    module.CONFIG,
+                    overrides,
+                    configs.count_parameters(config.model),
+                )
+            )
     rows = []
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         cores = sorted(os.sched_getaffinity(0))
@@ -60,7 +88,10 @@ def sweep(args) -> None:
         try:
             for row in pool.map(lambda job: run_one(*job, shares), jobs):
                 rows.append(row)
-                print(f"{row['name']}, seed {row['seed']}: {row['best']:.4f} bits/char at step {row['best_step']}", flush=True)
+                print(
+                    f"{row['name']}, seed {row['seed']}: {row['best']:.4f} bits/char at step {row['best_step']}",
+                    flush=True,
+                )
                 write_results(workdir, rows)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -75,19 +106,38 @@ def run_one(name, seed, folder: Path, config: str, overrides, parameters: int, s
         folder.mkdir(parents=True, exist_ok=True)
         share = shares.pop() if len(shares) > 1 else shares[0]
         try:
-            words = ["-m", "hlm_jax.train", "--config", config, "--workdir", folder, *(f"--config.{word}" for word in overrides)]
+            words = [
+                "-m",
+                "hlm_jax.train",
+                "--config",
+                config,
+                "--workdir",
+                folder,
+                *(f"--config.{word}" for word in overrides),
+            ]
             began = time.monotonic()
             try:
                 if "stopped at step" in run_command(words, folder / "log.txt", share):
-                    raise UserError(f"the training of {name!r} was asked to stop; the same command goes on with it")
+                    raise UserError(
+                        f"the training of {name!r} was asked to stop; the same command goes on with it"
+                    )
             finally:  # also of an interrupted attempt: the times add up
                 with (folder / "seconds.txt").open("a") as file:
                     file.write(f"{time.monotonic() - began:.1f}\n")
-            score = json.loads(run_command([REPO / "scripts/evaluate.py", "--workdir", folder, "--per_chapter", "--json"], None, share))
+            score = json.loads(
+                run_command(
+                    [REPO / "scripts/evaluate.py", "--workdir", folder, "--per_chapter", "--json"],
+                    None,
+                    share,
+                )
+            )
         finally:
             if share not in shares:
                 shares.append(share)
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        records = [
+            json.loads(line)
+            for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         row = {
             "name": name,
             "seed": seed,
@@ -99,13 +149,18 @@ def run_one(name, seed, folder: Path, config: str, overrides, parameters: int, s
             "best_step": score["step"],
             "last": [r["val_bits_per_char"] for r in records if "val_bits_per_char" in r][-1],
             "ngram": score["ngram_bits_per_char"],
-            "chapters": [[c["number"], c["chars"], c["bits_per_char"] * c["chars"]] for c in score["chapters"]],
+            "chapters": [
+                [c["number"], c["chars"], c["bits_per_char"] * c["chars"]]
+                for c in score["chapters"]
+            ],
             "overrides": overrides,
         }
         kept.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
     row = json.loads(kept.read_text(encoding="utf-8"))
     if row["overrides"] != overrides:
-        raise UserError(f"{folder} holds run {name!r} with other overrides ({' '.join(row['overrides'])}): use another --workdir")
+        raise UserError(
+            f"{folder} holds run {name!r} with other overrides ({' '.join(row['overrides'])}): use another --workdir"
+        )
     return row
 
 
@@ -114,7 +169,12 @@ def run_command(words, log: Path | None, cores: set[int]) -> str:
     limit = {"OMP_NUM_THREADS": str(len(cores))} if len(cores) < os.cpu_count() else {}
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(
-        command, cwd=Path.cwd(), capture_output=True, text=True, env=os.environ | limit, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+        command,
+        cwd=Path.cwd(),
+        capture_output=True,
+        text=True,
+        env=os.environ | limit,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     if log:
         log.write_text(done.stdout + done.stderr, encoding="utf-8")
@@ -136,11 +196,18 @@ def compare(rows) -> list[dict]:
     for name, seeds in by_name.items():
         averaged = ("best", "best_step", "last", "steps", "epochs", "seconds")
         mean = {key: statistics.fmean(row[key] for row in seeds.values()) for key in averaged}
-        line = {"name": name, "seeds": len(seeds), "parameters": next(iter(seeds.values()))["parameters"]} | mean
+        line = {
+            "name": name,
+            "seeds": len(seeds),
+            "parameters": next(iter(seeds.values()))["parameters"],
+        } | mean
         line["ratio"] = statistics.fmean(row["best"] / row["ngram"] for row in seeds.values())
         both = sorted(seeds.keys() & baseline.keys())
         if seeds is not baseline and both:
-            bits = [[[bits for *_, bits in of[seed]["chapters"]] for seed in both] for of in (seeds, baseline)]
+            bits = [
+                [[bits for *_, bits in of[seed]["chapters"]] for seed in both]
+                for of in (seeds, baseline)
+            ]
             chars = [chars for _, chars, _ in baseline[both[0]]["chapters"]]
             line["difference"] = paired_difference(*bits, chars)
         lines.append(line)
@@ -149,14 +216,40 @@ def compare(rows) -> list[dict]:
 
 def write_results(workdir: Path, rows) -> None:
     lines = compare(rows)
-    (workdir / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    head = ("run", "seeds", "parameters", "epochs", "seconds", "best bits/char", "at step", "last", "of the 5-gram", "difference [95 %]")
+    (workdir / "rows.jsonl").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
+    head = (
+        "run",
+        "seeds",
+        "parameters",
+        "epochs",
+        "seconds",
+        "best bits/char",
+        "at step",
+        "last",
+        "of the 5-gram",
+        "difference [95 %]",
+    )
     table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for line in lines:
         found = line.get("difference")
-        cells = [line["name"], line["seeds"], f"{line['parameters']:,}", f"{line['epochs']:.1f}", f"{line['seconds']:.0f}"]
-        cells += [f"{line['best']:.4f}", f"{line['best_step']:.0f} of {line['steps']:.0f}", f"{line['last']:.4f}", f"{line['ratio']:.4f}"]
-        cells.append("baseline" if found is None else f"{found[0]:+.4f} [{found[1]:+.4f}, {found[2]:+.4f}]")
+        cells = [
+            line["name"],
+            line["seeds"],
+            f"{line['parameters']:,}",
+            f"{line['epochs']:.1f}",
+            f"{line['seconds']:.0f}",
+        ]
+        cells += [
+            f"{line['best']:.4f}",
+            f"{line['best_step']:.0f} of {line['steps']:.0f}",
+            f"{line['last']:.4f}",
+            f"{line['ratio']:.4f}",
+        ]
+        cells.append(
+            "baseline" if found is None else f"{found[0]:+.4f} [{found[1]:+.4f}, {found[2]:+.4f}]"
+        )
         table.append("| " + " | ".join(map(str, cells)) + " |")
     (workdir / "table.md").write_text("\n".join(table) + "\n", encoding="utf-8")
     plot(workdir / "table.png", lines)
@@ -176,10 +269,14 @@ def plot(path: Path, lines) -> None:
     for place, line in enumerate(reversed(lines)):
         middle, low, high = line["difference"]
         color = "#4878a8" if high < 0 else "#c44e52" if low > 0 else "#777777"
-        axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=color, capsize=3)
+        axes.errorbar(
+            middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=color, capsize=3
+        )
     axes.axvline(0, color="#555555", linewidth=1)
     axes.set_yticks(range(len(lines)), [line["name"] for line in reversed(lines)])
-    axes.set(xlabel="bits per character against the baseline (95 %, paired by chapter); left is better")
+    axes.set(
+        xlabel="bits per character against the baseline (95 %, paired by chapter); left is better"
+    )
     axes.grid(alpha=0.25, axis="x")
     axes.spines[["top", "right"]].set_visible(False)
     partial = path.with_suffix(".partial.png")

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pytest
@@ -36,7 +38,9 @@ def edition():
     """The cleaned default edition, fetched once into the repository's own data/."""
     from hlm_jax.book.corpus import load_corpus
 
-    return load_corpus(path="", edition="zhiyanzhai", cache_dir=str(REPO / "data"), convert="", parts=20)
+    return load_corpus(
+        path="", edition="zhiyanzhai", cache_dir=str(REPO / "data"), convert="", parts=20
+    )
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +57,9 @@ def tokenizer(edition):
 def book(edition, tmp_path_factory):
     """A book file of twenty short chapters, each the beginning of one of the novel's."""
     path = tmp_path_factory.mktemp("book") / "book.txt"
-    path.write_text("".join(chapter.text[:700] + "\n" for chapter in edition.chapters[:20]), encoding="utf-8")
+    path.write_text(
+        "".join(chapter.text[:700] + "\n" for chapter in edition.chapters[:20]), encoding="utf-8"
+    )
     return path
 
 
@@ -84,7 +90,15 @@ def command(environment):
 
     def run(*words, cwd=REPO, timeout=150, **more):
         env = {k: v for k, v in (environment | more.pop("env", {})).items() if v}
-        done = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **more)
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **more,
+        )
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -97,7 +111,16 @@ def train(command, tiny):
 
     def run(workdir, *overrides, **more):
         words = [*tiny, *(f"--config.{word}" for word in overrides)]
-        return command("-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", workdir, *words, **more)
+        return command(
+            "-m",
+            "hlm_jax.train",
+            "--config",
+            "configs/base.py",
+            "--workdir",
+            workdir,
+            *words,
+            **more,
+        )
 
     return run
 

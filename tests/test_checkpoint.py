@@ -14,22 +14,33 @@ from hlm_jax.checkpoint import Checkpointer, CheckpointError
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.training.step import LossScale, init_state, make_mesh
 
-CFG = GPTConfig("gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4)
+CFG = GPTConfig(
+    "gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4
+)
 
 
 @pytest.fixture(scope="module")
 def state():
     """Cut over a (2, 4) mesh."""
-    return init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(0), ema_decay=0.9, mesh=make_mesh(4))
+    return init_state(
+        GPT(CFG), optax.adamw(1e-3), jax.random.key(0), ema_decay=0.9, mesh=make_mesh(4)
+    )
 
 
 def at(state, step):
     """The state at another step, its weights marked by it."""
-    return state.replace(step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params))
+    return state.replace(
+        step=jnp.int32(step), params=jax.tree.map(lambda x: x + step, state.params)
+    )
 
 
 def meta(tokenizer, **metrics):
-    return checkpoint.make_meta(config={"model": {"n_layer": 1}}, tokenizer=tokenizer, corpus_report={"name": "book"}, metrics=metrics)
+    return checkpoint.make_meta(
+        config={"model": {"n_layer": 1}},
+        tokenizer=tokenizer,
+        corpus_report={"name": "book"},
+        metrics=metrics,
+    )
 
 
 def saved(folder, state, tokenizer, scores, keep_latest=2):
@@ -42,7 +53,9 @@ def saved(folder, state, tokenizer, scores, keep_latest=2):
 
 
 def abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
 
 
 def test_latest_and_best_are_kept_also_when_validation_worsens(tmp_path, state, tokenizer):
@@ -58,7 +71,9 @@ def test_everything_travels_with_the_weights(tmp_path, state, tokenizer):
     step, weights, found = checkpoint.read(tmp_path, "best")
     assert step == 3
     assert isinstance(weights["token_embedding"], np.ndarray)
-    np.testing.assert_array_equal(weights["token_embedding"], state.ema_params["token_embedding"])  # the average is read
+    np.testing.assert_array_equal(
+        weights["token_embedding"], state.ema_params["token_embedding"]
+    )  # the average is read
     assert checkpoint.tokenizer_of(found).fingerprint == tokenizer.fingerprint
     assert found["config"] == {"model": {"n_layer": 1}}
     assert found["corpus"] == {"name": "book"}
@@ -67,7 +82,9 @@ def test_everything_travels_with_the_weights(tmp_path, state, tokenizer):
 
 
 @pytest.mark.parametrize(("n_devices", "fsdp"), [(1, 1), (8, 1), (8, 8)])
-def test_a_checkpoint_from_one_mesh_is_restored_on_another(tmp_path, state, tokenizer, n_devices, fsdp):
+def test_a_checkpoint_from_one_mesh_is_restored_on_another(
+    tmp_path, state, tokenizer, n_devices, fsdp
+):
     saved(tmp_path, state, tokenizer, {3: 6.0})
     mesh = make_mesh(fsdp, jax.devices()[:n_devices])
     other = init_state(GPT(CFG), optax.adamw(1e-3), jax.random.key(9), ema_decay=0.9, mesh=mesh)
@@ -100,7 +117,9 @@ def half_delete(folder):
 
 
 @pytest.mark.parametrize("harm", [damage_array, truncate, half_delete])
-def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(tmp_path, state, tokenizer, harm, capsys):
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
+    tmp_path, state, tokenizer, harm, capsys
+):
     saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
     harm(tmp_path / "checkpoints" / "4")
     assert checkpoint.read(tmp_path, "latest")[0] == 3
@@ -133,17 +152,27 @@ def test_an_error_that_is_no_damage_changes_nothing(tmp_path, state, tokenizer, 
     saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
 
     def full(*_, **__):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 356515840 bytes.")
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 356515840 bytes."
+        )
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", full)
-    with pytest.raises(CheckpointError, match=r"could not be restored \(RESOURCE_EXHAUSTED.*nothing was changed"):
+    with pytest.raises(
+        CheckpointError, match=r"could not be restored \(RESOURCE_EXHAUSTED.*nothing was changed"
+    ):
         restore(tmp_path, state)
     assert names(tmp_path) == ["3", "4"]
 
 
 def test_a_model_that_does_not_fit_changes_nothing(tmp_path, state, tokenizer):
     saved(tmp_path, state, tokenizer, {3: 6.0})
-    other = init_state(GPT(dataclasses.replace(CFG, n_layer=2)), optax.adamw(1e-3), jax.random.key(0), ema_decay=0.9, mesh=make_mesh(4))
+    other = init_state(
+        GPT(dataclasses.replace(CFG, n_layer=2)),
+        optax.adamw(1e-3),
+        jax.random.key(0),
+        ema_decay=0.9,
+        mesh=make_mesh(4),
+    )
     with pytest.raises(CheckpointError, match="not damaged and nothing was changed"):
         restore(tmp_path, other)
     assert names(tmp_path) == ["3"]
@@ -154,7 +183,9 @@ def test_where_every_checkpoint_is_damaged_the_run_does_not_begin_anew(tmp_path,
     for step in ("3", "4"):
         truncate(tmp_path / "checkpoints" / step)
     for _ in range(2):  # and not at the second start either
-        with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read: 4 .*3 .*Nothing was changed"):
+        with pytest.raises(
+            CheckpointError, match=r"no checkpoint in .* can be read: 4 .*3 .*Nothing was changed"
+        ):
             restore(tmp_path, state)
         assert names(tmp_path) == ["3", "4"]
     for step in ("3", "4"):  # as an earlier version left them
@@ -168,7 +199,9 @@ def test_a_loss_scale_is_added_and_dropped_as_the_dtype_changes(tmp_path, state,
     scaled = state.replace(loss_scale=LossScale.create(64.0))
     saved(tmp_path / "plain", state, tokenizer, {3: 6.0})
     saved(tmp_path / "scaled", scaled, tokenizer, {3: 6.0})
-    assert float(restore(tmp_path / "plain", scaled)[0].loss_scale.scale) == float(LossScale.create().scale)
+    assert float(restore(tmp_path / "plain", scaled)[0].loss_scale.scale) == float(
+        LossScale.create().scale
+    )
     assert float(restore(tmp_path / "scaled", scaled)[0].loss_scale.scale) == 64.0
     found = restore(tmp_path / "scaled", state)[0]
     assert found.loss_scale is None
@@ -183,13 +216,20 @@ def test_damage_is_found_in_every_file_that_a_restore_needs(tmp_path, state, tok
     assert checkpoint.damage(folder) is None
     needed = [folder / "meta" / "metadata"]
     for item in ("params", "opt_state"):
-        needed += [folder / item / "_METADATA", folder / item / "manifest.ocdbt", *(folder / item / "d").iterdir()]
+        needed += [
+            folder / item / "_METADATA",
+            folder / item / "manifest.ocdbt",
+            *(folder / item / "d").iterdir(),
+        ]
     for file in needed:
         data = file.read_bytes()
         if harm == "delete":
             file.unlink()
         else:
-            file.write_bytes(data[: len(data) // 2] + (b"" if harm == "cut" else bytes(len(data) - len(data) // 2)))
+            file.write_bytes(
+                data[: len(data) // 2]
+                + (b"" if harm == "cut" else bytes(len(data) - len(data) // 2))
+            )
         assert checkpoint.damage(folder), file
         file.write_bytes(data)
 
@@ -230,17 +270,26 @@ def test_requests_that_cannot_be_met(tmp_path, state, tokenizer):
 def test_an_altered_tokenizer_is_refused(tokenizer, book):
     from hlm_jax.book.tokenizer import train_tokenizer
 
-    other = train_tokenizer([book.read_text(encoding="utf-8")], vocab_size=1700, character_coverage=0.98)
+    other = train_tokenizer(
+        [book.read_text(encoding="utf-8")], vocab_size=1700, character_coverage=0.98
+    )
     wrong = meta(tokenizer) | {"tokenizer_fingerprint": other.fingerprint}
     with pytest.raises(CheckpointError, match="fingerprint"):
         checkpoint.tokenizer_of(json.loads(json.dumps(wrong)))
 
 
 def test_a_second_holder_of_the_workdir_is_refused(tmp_path):
-    with checkpoint.locked(tmp_path), pytest.raises(CheckpointError, match="another trainer"), checkpoint.locked(tmp_path):
+    with (
+        checkpoint.locked(tmp_path),
+        pytest.raises(CheckpointError, match="another trainer"),
+        checkpoint.locked(tmp_path),
+    ):
         pass
     with checkpoint.locked(tmp_path):  # free again
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot write to the workdir"), checkpoint.locked(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(CheckpointError, match="cannot write to the workdir"),
+        checkpoint.locked(tmp_path / "file" / "run"),
+    ):
         pass

@@ -11,7 +11,12 @@ from hlm_jax.book.edition import EditionError
 
 
 def load(path="", tmp_path=None, **more):
-    options = {"edition": "zhiyanzhai", "cache_dir": str(tmp_path), "convert": "", "parts": 20} | more
+    options = {
+        "edition": "zhiyanzhai",
+        "cache_dir": str(tmp_path),
+        "convert": "",
+        "parts": 20,
+    } | more
     return load_corpus(path=str(path), **options)
 
 
@@ -20,7 +25,10 @@ def test_edition_has_80_plausible_chapters_and_no_commentary(edition):
     text = "".join(c.text for c in edition.chapters)
     assert not re.search("[【】]|侧批|眉批|夹批|校者注|脂批|（按|畸笏|庚辰本", text)
     assert not re.search(r"[a-zA-Z0-9<>\"'#\ue000-\uf8ff□■]", text)
-    assert all(re.fullmatch(r"第[一二三四五六七八九十]+回\u3000\S+\u3000\S+", c.heading) for c in edition.chapters)
+    assert all(
+        re.fullmatch(r"第[一二三四五六七八九十]+回\u3000\S+\u3000\S+", c.heading)
+        for c in edition.chapters
+    )
     assert all(4_000 < len(c.text) < 13_000 and c.text.endswith("\n") for c in edition.chapters)
     assert not re.search(r"\n\n|\n[ \u3000]|[ \u3000]\n| ", text)
     assert edition.chapters[0].text.split("\n")[1].startswith("列位看官：你道此书从何而来")
@@ -88,7 +96,9 @@ def test_unbalanced_commentary_and_strange_characters_stop_the_cleaning():
         edition._strange_characters("贾□")
 
 
-def test_cache_works_offline_and_without_cache_two_lines_say_what_to_do(tmp_path, monkeypatch, edition):
+def test_cache_works_offline_and_without_cache_two_lines_say_what_to_do(
+    tmp_path, monkeypatch, edition
+):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(EditionError) as error:
@@ -107,7 +117,9 @@ def test_a_damaged_download_is_refused(tmp_path):
 TRADITIONAL = opencc.OpenCC("s2t").convert
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "big5"]
+)
 @pytest.mark.parametrize("length", [21, 400, 50_000])  # 21: the first heading alone
 def test_encodings_are_recognised(tmp_path, edition, encoding, length):
     text = "".join(c.text for c in edition.chapters[:12])[:length]
@@ -131,12 +143,16 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
         load(tmp_path / "folder", tmp_path)
 
 
-def test_a_book_with_other_headings_and_a_folder_of_chapters_give_the_same_chapters(tmp_path, edition):
+def test_a_book_with_other_headings_and_a_folder_of_chapters_give_the_same_chapters(
+    tmp_path, edition
+):
     three_kingdoms = [
         f"第{n}回 宴桃园豪杰三结义\n话说天下大势，分久必合，合久必分。{n}。\n"
         for n in ("一", "二", "十", "一百二十", *map(str, range(5, 15)))
     ]
-    (tmp_path / "book.txt").write_text("三国演义\n罗贯中\n" + "".join(three_kingdoms), encoding="utf-8")
+    (tmp_path / "book.txt").write_text(
+        "三国演义\n罗贯中\n" + "".join(three_kingdoms), encoding="utf-8"
+    )
     folder = tmp_path / "folder"
     folder.mkdir()
     for i, chapter in enumerate(three_kingdoms):

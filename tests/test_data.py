@@ -48,7 +48,9 @@ def test_batches_run_on_over_epochs_and_skip_nothing():
 
 def test_processes_read_their_own_rows():
     w = windows()
-    np.testing.assert_array_equal(np.concatenate([w.batch_at(5, slice(0, 4)), w.batch_at(5, slice(4, 8))]), w.batch_at(5))
+    np.testing.assert_array_equal(
+        np.concatenate([w.batch_at(5, slice(0, 4)), w.batch_at(5, slice(4, 8))]), w.batch_at(5)
+    )
 
 
 def test_too_short_a_text():

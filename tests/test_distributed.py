@@ -21,10 +21,27 @@ def free_port():
 def start(environment, tiny, workdir, n, overrides=()):
     port = free_port()
     words = [*tiny, *(f"--config.{word}" for word in overrides)]
-    command = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(workdir), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        "configs/base.py",
+        "--workdir",
+        str(workdir),
+        *words,
+    ]
     return [
         subprocess.Popen(
-            [*command, "--coordinator_address", f"localhost:{port}", "--num_processes", str(n), "--process_id", str(i)],
+            [
+                *command,
+                "--coordinator_address",
+                f"localhost:{port}",
+                "--num_processes",
+                str(n),
+                "--process_id",
+                str(i),
+            ],
             cwd=environment["PYTHONPATH"],
             env=environment,
             stdout=subprocess.PIPE,
@@ -44,13 +61,21 @@ def test_two_processes_give_the_losses_of_one(environment, tiny, trained, tmp_pa
     one, two = ([r for r in read_metrics(w) if "loss" in r] for w in (trained[0], tmp_path))
     assert [r["step"] for r in two] == [3, 6, 9, 12]
     np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-4)
-    one, two = ([r["val_bits_per_char"] for r in read_metrics(w) if "val_bits_per_char" in r] for w in (trained[0], tmp_path))
+    one, two = (
+        [r["val_bits_per_char"] for r in read_metrics(w) if "val_bits_per_char" in r]
+        for w in (trained[0], tmp_path)
+    )
     np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny, tmp_path, victim):
-    overrides = ("train.steps=100000", "train.eval_every_steps=100000", "checkpoint.every_steps=20", "train.log_every_steps=10")
+    overrides = (
+        "train.steps=100000",
+        "train.eval_every_steps=100000",
+        "checkpoint.every_steps=20",
+        "train.log_every_steps=10",
+    )
     processes = start(environment, tiny, tmp_path, 2, overrides)
     for line in processes[0].stdout:
         if line.startswith("step 50/"):
@@ -77,7 +102,17 @@ def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny
 
 def test_a_wrong_address_is_one_line(command, tiny, tmp_path):
     done = command(
-        "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", tmp_path, *tiny, "--num_processes", 2, "--process_id", 0
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        "configs/base.py",
+        "--workdir",
+        tmp_path,
+        *tiny,
+        "--num_processes",
+        2,
+        "--process_id",
+        0,
     )
     assert done.returncode == 2
     assert "several processes" in done.stderr.strip().splitlines()[-1]

@@ -7,10 +7,27 @@ import numpy as np
 import pytest
 
 from hlm_jax.measures.ngram import KneserNey
-from hlm_jax.measures.score import Evaluator, Score, fit_weight, mix, paired_difference, sliding_windows, total
+from hlm_jax.measures.score import (
+    Evaluator,
+    Score,
+    fit_weight,
+    mix,
+    paired_difference,
+    sliding_windows,
+    total,
+)
 from hlm_jax.model.gpt import GPT, GPTConfig
 
-CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+CFG = GPTConfig(
+    "gpt2",
+    vocab_size=61,
+    block_size=16,
+    n_layer=1,
+    n_head=2,
+    n_embd=16,
+    dropout=0.1,
+    rope_theta=1e4,
+)
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 16, 17, 24, 25, 100])
@@ -47,9 +64,20 @@ def test_bits_per_character_count_every_character():
 
 
 def test_an_untrained_uniform_model_costs_the_logarithm_of_its_vocabulary(tokenizer):
-    cfg = GPTConfig("gpt2", vocab_size=5000, block_size=16, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4)
+    cfg = GPTConfig(
+        "gpt2",
+        vocab_size=5000,
+        block_size=16,
+        n_layer=1,
+        n_head=1,
+        n_embd=8,
+        dropout=0.0,
+        rope_theta=1e4,
+    )
     model = GPT(cfg)
-    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"])
+    params = jax.tree.map(
+        jnp.zeros_like, model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    )
     text = "宝玉笑道：“好。”\n龘"
     (score,) = Evaluator(model).score(params, tokenizer, [text])
     assert score.chars == len(text)
@@ -64,7 +92,10 @@ def all_continuations(context, vocabulary=61):
 def test_a_mixture_of_models_and_ngrams_is_a_distribution_over_the_vocabulary():
     rng = np.random.default_rng(0)
     models = [GPT(CFG), GPT(dataclasses.replace(CFG, form="qwen3"))]
-    params = [m.init(jax.random.key(i), jnp.zeros((1, 1), jnp.int32))["params"] for i, m in enumerate(models)]
+    params = [
+        m.init(jax.random.key(i), jnp.zeros((1, 1), jnp.int32))["params"]
+        for i, m in enumerate(models)
+    ]
     params = [jax.tree.map(lambda x: x * 4, p) for p in params]  # far from uniform
     ngram = KneserNey([rng.integers(0, 40, 300).tolist()], 3, alphabet_size=61)
     for context in ([5], [5, 7, 7], rng.integers(0, 61, 24).tolist()):
@@ -73,7 +104,10 @@ def test_a_mixture_of_models_and_ngrams_is_a_distribution_over_the_vocabulary():
         members.append([-np.log(ngram.probabilities(row[1:])) for row in rows])
         last = np.array([n[-1] for n in mix(members, [0.4, 0.35, 0.25])])
         assert np.exp(-last).sum() == pytest.approx(1.0, abs=1e-5)
-        by_hand = sum(w * np.exp(-np.array([n[-1] for n in of])) for w, of in zip([0.4, 0.35, 0.25], members, strict=True))
+        by_hand = sum(
+            w * np.exp(-np.array([n[-1] for n in of]))
+            for w, of in zip([0.4, 0.35, 0.25], members, strict=True)
+        )
         np.testing.assert_allclose(np.exp(-last), by_hand, rtol=1e-6)
         assert np.ptp(by_hand) > 0.01
 
@@ -97,7 +131,9 @@ def test_an_adaptive_score_learns_only_from_what_it_has_scored():
     frozen = evaluator.adaptive_token_nats(params, [ids], learning_rate=0.0)[0]
     np.testing.assert_allclose(frozen, plain, atol=1e-5)
     found = evaluator.adaptive_token_nats(params, [ids], learning_rate=1e-2)[0]
-    np.testing.assert_allclose(found[:16], plain[:16], atol=1e-5)  # the first window is scored before anything is learned
+    np.testing.assert_allclose(
+        found[:16], plain[:16], atol=1e-5
+    )  # the first window is scored before anything is learned
     # What comes later changes no earlier score: weights never see a token before it is scored.
     changed = [*ids[:60], *rng.integers(0, 61, 60).tolist()]
     again = evaluator.adaptive_token_nats(params, [changed], learning_rate=1e-2)[0]
@@ -113,7 +149,10 @@ def test_adaptive_probabilities_sum_to_one():
     params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     evaluator = Evaluator(model)
     context = np.random.default_rng(0).integers(0, 61, 20).tolist()
-    last = [evaluator.adaptive_token_nats(params, [row], learning_rate=1e-2)[0][-1] for row in all_continuations(context)]
+    last = [
+        evaluator.adaptive_token_nats(params, [row], learning_rate=1e-2)[0][-1]
+        for row in all_continuations(context)
+    ]
     assert np.exp(-np.array(last)).sum() == pytest.approx(1.0, abs=1e-5)
 
 

@@ -15,11 +15,16 @@ def test_resuming_drops_what_comes_after_the_restored_step(tmp_path):
     writer = MetricsWriter(tmp_path, start_step=2)
     writer.write(3, loss=0.5)
     writer.close()
-    assert [(r["step"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.5)]
+    assert [(r["step"], r["loss"]) for r in read_metrics(tmp_path)] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, 0.5),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(42, "42 s"), (372, "6 min"), (13 * 3600 + 42 * 60, "13 h 42 min"), (12.2 * 86400, "12 days")]
+    ("seconds", "text"),
+    [(42, "42 s"), (372, "6 min"), (13 * 3600 + 42 * 60, "13 h 42 min"), (12.2 * 86400, "12 days")],
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
@@ -30,16 +35,23 @@ def test_lines_hold_what_they_promise_and_the_time_left_once_it_is_known(capsys,
     monkeypatch.setattr("time.monotonic", lambda: next(now))
     progress = Progress(start_step=0, total_steps=100)
     for step in (10, 20):
-        progress.line(step, epoch=0.5, loss=5.25, learning_rate=3e-5, tokens_per_second=1234.5, val=5.5)
+        progress.line(
+            step, epoch=0.5, loss=5.25, learning_rate=3e-5, tokens_per_second=1234.5, val=5.5
+        )
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "step 10/100  epoch 0.50  loss 5.2500  val 5.5000 bits/char  lr 3.00e-05  1,234 tokens/s"
+    assert (
+        first
+        == "step 10/100  epoch 0.50  loss 5.2500  val 5.5000 bits/char  lr 3.00e-05  1,234 tokens/s"
+    )
     assert second.endswith("left 80 s")
 
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_the_plot_is_drawn_with_and_without_held_out_chapters(tmp_path, held_out):
     records = [{"step": s, "loss": 8.0 - s} for s in range(1, 5)]
-    records += [{"step": 4, "val_bits_per_char": 6.0, "val_nats_per_token": 5.0}] if held_out else []
+    records += (
+        [{"step": 4, "val_bits_per_char": 6.0, "val_nats_per_token": 5.0}] if held_out else []
+    )
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     path = plot_losses(tmp_path, 6.1 if held_out else None)
     width = int.from_bytes(path.read_bytes()[16:20], "big")

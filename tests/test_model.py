@@ -11,7 +11,16 @@ from hlm_jax.model import gpt as model_module
 from hlm_jax.model.gpt import GPT, GPTConfig, dropout, einsum, init_cache
 from hlm_jax.training.step import token_losses
 
-SMALL = GPTConfig("gpt2", vocab_size=97, block_size=24, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+SMALL = GPTConfig(
+    "gpt2",
+    vocab_size=97,
+    block_size=24,
+    n_layer=2,
+    n_head=2,
+    n_embd=16,
+    dropout=0.1,
+    rope_theta=1e4,
+)
 FORMS = ("gpt2", "qwen3")
 
 
@@ -57,7 +66,9 @@ def test_a_logit_depends_on_no_later_token(form):
     distinct = jnp.arange(12)[None]
     ids = distinct
     jacobian = jax.jit(jax.jacrev(lambda extra: picked(extra)[:, 50]))(jnp.zeros_like(table))
-    influence = np.abs(np.asarray(jacobian))[:, :12].sum(-1)  # [position of the logit, position of the token]
+    influence = np.abs(np.asarray(jacobian))[:, :12].sum(
+        -1
+    )  # [position of the logit, position of the token]
     assert (influence[np.triu_indices(12, 1)] == 0).all()
     assert (np.diag(influence) > 0).all()
     assert (influence[-1] > 0).all()
@@ -70,7 +81,9 @@ def test_cached_steps_equal_the_full_forward(form):
     full = logits(model, params, ids)
     cache = init_cache(model.cfg, 3, 24)
     prefix, cache = model.apply({"params": params}, ids[:, :9], cache=cache)
-    step = jax.jit(lambda cache, token, at: model.apply({"params": params}, token, cache=cache, start=at))
+    step = jax.jit(
+        lambda cache, token, at: model.apply({"params": params}, token, cache=cache, start=at)
+    )
     parts = [prefix]
     for at in range(9, 20):
         out, cache = step(cache, ids[:, at : at + 1], at)
@@ -85,7 +98,9 @@ def test_fused_attention_is_the_same_function(form):
     ids = tokens()
     np.testing.assert_allclose(logits(fused, params, ids), logits(model, params, ids), atol=2e-6)
     key = jax.random.key(0)  # with dropout there is no fused form: the plain one is used
-    np.testing.assert_array_equal(logits(fused, params, ids, dropout_key=key), logits(model, params, ids, dropout_key=key))
+    np.testing.assert_array_equal(
+        logits(fused, params, ids, dropout_key=key), logits(model, params, ids, dropout_key=key)
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -95,7 +110,11 @@ def test_attention_in_parts_is_the_same_function_for_fewer_operations(form, monk
 
     def run(rows):
         monkeypatch.setattr(model_module, "QUERY_ROWS", rows)
-        step = jax.jit(jax.value_and_grad(lambda params: token_losses(logits(model, params, ids[:, :-1]), ids[:, 1:]).mean()))
+        step = jax.jit(
+            jax.value_and_grad(
+                lambda params: token_losses(logits(model, params, ids[:, :-1]), ids[:, 1:]).mean()
+            )
+        )
         return step(params), step.lower(params).cost_analysis()["flops"]
 
     (loss, grads), flops = run(24)
@@ -138,7 +157,9 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_its_key(form):
     model, params = build(form)
     ids = tokens()
     plain = logits(model, params, ids)
-    one, again, other = (logits(model, params, ids, dropout_key=jax.random.key(k)) for k in (1, 1, 2))
+    one, again, other = (
+        logits(model, params, ids, dropout_key=jax.random.key(k)) for k in (1, 1, 2)
+    )
     np.testing.assert_array_equal(one, again)
     assert np.abs(np.asarray(one - plain)).max() > 1e-3
     assert np.abs(np.asarray(one - other)).max() > 1e-3
@@ -158,7 +179,9 @@ def test_embeddings_have_a_rate_of_dropout_of_their_own(form):
     np.testing.assert_array_equal(at(dropout=0.0, embedding_dropout=0.0), plain)
     assert np.abs(np.asarray(at(dropout=0.0, embedding_dropout=0.3) - plain)).max() > 1e-3
     assert np.abs(np.asarray(at(dropout=0.3, embedding_dropout=0.0) - plain)).max() > 1e-3
-    np.testing.assert_array_equal(at(dropout=0.3, embedding_dropout=-1.0), at(dropout=0.3, embedding_dropout=0.3))
+    np.testing.assert_array_equal(
+        at(dropout=0.3, embedding_dropout=-1.0), at(dropout=0.3, embedding_dropout=0.3)
+    )
 
 
 def masks(key, shape=(64, 4096)):
@@ -178,7 +201,11 @@ def test_dropout_masks_are_as_random_as_they_should_be():
 
     for shift in (1, 2, 64, 127, 4095):  # neighbours in a row, the same column of the next row
         assert abs(correlation(mask.ravel()[shift:], mask.ravel()[:-shift])) < 5 / math.sqrt(n)
-    for other in (jax.random.key(1), jax.random.fold_in(jax.random.key(0), 1), jax.random.fold_in(jax.random.key(0), 2)):
+    for other in (
+        jax.random.key(1),
+        jax.random.fold_in(jax.random.key(0), 1),
+        jax.random.fold_in(jax.random.key(0), 2),
+    ):
         assert abs(correlation(mask, masks(other))) < 5 / math.sqrt(n)
     kept = np.asarray(dropout(jnp.ones((4, 4)), 0.1, jax.random.key(0)))
     assert set(np.unique(kept)) <= {0.0, np.float32(1 / 0.9)}
@@ -195,12 +222,17 @@ def test_dropout_does_not_depend_on_sharding():
     np.testing.assert_array_equal(drop(sharded), drop(x))
 
 
-@pytest.mark.parametrize("spec", ["BTD,DF->BTF", "BTD,VD->BTV", "BHTK,BHSK->BHTS", "BHTS,BHSK->BHTK"])
+@pytest.mark.parametrize(
+    "spec", ["BTD,DF->BTF", "BTD,VD->BTV", "BHTK,BHSK->BHTS", "BHTS,BHSK->BHTK"]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
 def test_written_derivatives_equal_autodiff(spec, dtype, tolerance):
     sizes = dict(zip("BTDFVHKS", (2, 5, 4, 6, 7, 3, 8, 5), strict=True))
     rng = np.random.default_rng(0)
-    left, right, out = (jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32) for axes in spec.replace("->", ",").split(","))
+    left, right, out = (
+        jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32)
+        for axes in spec.replace("->", ",").split(",")
+    )
     found = jax.grad(lambda a, b: (einsum(spec, a, b, dtype) * out).sum(), (0, 1))(left, right)
     expected = jax.grad(lambda a, b: (jnp.einsum(spec, a, b) * out).sum(), (0, 1))(left, right)
     for f, e in zip(found, expected, strict=True):

@@ -48,13 +48,19 @@ def brute_force(texts, order, text):
 
     def p(char, context):
         lower = p(char, context[1:]) if context else 1 / (len(vocabulary) + 1)
-        same = {g: c for g, c in counts.items() if len(g) == len(context) + 1 and g[:-1] == context and c}
+        same = {
+            g: c
+            for g, c in counts.items()
+            if len(g) == len(context) + 1 and g[:-1] == context and c
+        }
         if not same:
             return lower
         total = sum(same.values())
         discount = lambda c: {1: 0.5, 2: 1.0}.get(c, 1.5)  # noqa: E731
         own = same.get(context + char, 0)
-        return (own - (discount(own) if own else 0)) / total + sum(map(discount, same.values())) / total * lower
+        return (own - (discount(own) if own else 0)) / total + sum(
+            map(discount, same.values())
+        ) / total * lower
 
     text = pad + text
     return [p(text[i], text[i - order + 1 : i]) for i in range(order - 1, len(text))]
@@ -69,7 +75,9 @@ def test_equals_a_plain_implementation():
 def test_bits_count_every_character():
     model = KneserNey(["宝玉笑道：好。"], 2)
     assert model.bits("宝玉龘") == pytest.approx(-np.log2(model.probabilities("宝玉龘")).sum())
-    assert model.bits_per_char(["宝玉", "玉"]) == pytest.approx((model.bits("宝玉") + model.bits("玉")) / 3)
+    assert model.bits_per_char(["宝玉", "玉"]) == pytest.approx(
+        (model.bits("宝玉") + model.bits("玉")) / 3
+    )
     assert model.bits("龘") > math.log2(1e6)
 
 
@@ -79,7 +87,9 @@ def test_the_floor_of_the_edition(edition):
     assert model.bits_per_char([c.text for c in splits["val"]]) == pytest.approx(6.046, abs=0.001)
     assert model.bits_per_char([c.text for c in splits["test"]]) == pytest.approx(6.215, abs=0.001)
     # Order 5 is the floor because longer contexts no longer help.
-    longer = KneserNey([c.text for c in splits["train"]], 6).bits_per_char([c.text for c in splits["val"]])
+    longer = KneserNey([c.text for c in splits["train"]], 6).bits_per_char(
+        [c.text for c in splits["val"]]
+    )
     assert longer > 6.046
 
 

@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hlm_jax.book.corpus import Chapter, split_chapters
-from hlm_jax.measures.overlap import ORDERS, SPAN, Marker, TrainingText, describe, mark, suffix_array
+from hlm_jax.measures.overlap import (
+    ORDERS,
+    SPAN,
+    Marker,
+    TrainingText,
+    describe,
+    mark,
+    suffix_array,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -15,13 +23,18 @@ def test_the_suffix_array_sorts_all_suffixes(text):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.text(alphabet="宝玉黛笑", min_size=1, max_size=60), min_size=1, max_size=4), st.text(alphabet="宝玉黛笑钗\0", max_size=60)
+    st.lists(st.text(alphabet="宝玉黛笑", min_size=1, max_size=60), min_size=1, max_size=4),
+    st.text(alphabet="宝玉黛笑钗\0", max_size=60),
 )
 def test_matches_are_the_longest_prefixes_in_the_book(chapters, text):
     book = TrainingText(Chapter(i, "", chapter) for i, chapter in enumerate(chapters, start=1))
     lengths, places = book.matches(text)
     for i in range(len(text)):
-        longest = max(n for n in range(len(text) - i + 1) if n == 0 or any(text[i : i + n] in chapter for chapter in chapters))
+        longest = max(
+            n
+            for n in range(len(text) - i + 1)
+            if n == 0 or any(text[i : i + n] in chapter for chapter in chapters)
+        )
         assert lengths[i] == longest
         if longest:
             assert text[i : i + longest] in chapters[book.chapter_of(places[i]) - 1]
@@ -63,7 +76,9 @@ def test_spans_that_overlap_are_counted_once(book, splits):
 @pytest.mark.parametrize("piece", [1, 2, 7, 40])
 def test_a_text_that_arrives_in_pieces_is_marked_like_a_whole_one(book, splits, piece):
     a, b = splits["train"][3].text, splits["train"][40].text
-    text = a[500:530] + "龘" + b[700:725] + b[900:910] + "他笑道：“" + a[40:80] + "龘" + b[2000:2020]
+    text = (
+        a[500:530] + "龘" + b[700:725] + b[900:910] + "他笑道：“" + a[40:80] + "龘" + b[2000:2020]
+    )
     marker = Marker(book)
     parts = [marker.feed(text[i : i + piece]) for i in range(0, len(text), piece)]
     whole = "".join(parts) + marker.flush()
@@ -92,7 +107,9 @@ def test_training_text_is_all_copied_and_an_unknown_script_not_at_all(book, spli
 
 def test_the_human_row(book, splits):
     """Real chapters that the training text lacks share ever fewer n-grams with it, and hardly a span of fifteen characters."""
-    human = sum((book.measure(c.text) for c in splits["val"][1:]), book.measure(splits["val"][0].text))
+    human = sum(
+        (book.measure(c.text) for c in splits["val"][1:]), book.measure(splits["val"][0].text)
+    )
     shares = [human.seen_share(n) for n in ORDERS]
     assert shares == sorted(shares, reverse=True)
     assert human.seen_share(2) == pytest.approx(0.84, abs=0.02)

@@ -5,7 +5,14 @@ import optax
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.training.optim import decay_mask, make_optimizer, make_schedule, optimizer_labels, orthogonalise, scale_by_muon
+from hlm_jax.training.optim import (
+    decay_mask,
+    make_optimizer,
+    make_schedule,
+    optimizer_labels,
+    orthogonalise,
+    scale_by_muon,
+)
 
 OPTIONS = {
     "name": "adamw",
@@ -23,12 +30,21 @@ OPTIONS = {
 }
 PARAMS = {
     "token_embedding": jnp.ones((6, 4)),
-    "block_0": {"qkv": {"kernel": jnp.ones((4, 12)), "bias": jnp.ones(12)}, "norm": {"scale": jnp.ones(4)}},
+    "block_0": {
+        "qkv": {"kernel": jnp.ones((4, 12)), "bias": jnp.ones(12)},
+        "norm": {"scale": jnp.ones(4)},
+    },
 }
 
 
 def schedule(**changes):
-    options = {"schedule": "constant", "peak": 1.0, "warmup_steps": 0, "final_fraction": 0.1, "total_steps": 100} | changes
+    options = {
+        "schedule": "constant",
+        "peak": 1.0,
+        "warmup_steps": 0,
+        "final_fraction": 0.1,
+        "total_steps": 100,
+    } | changes
     return [float(make_schedule(**options)(step)) for step in range(101)]
 
 
@@ -60,7 +76,9 @@ def test_decay_reaches_matrices_only():
     assert not np.asarray(moved["block_0"]["qkv"]["bias"]).any()
     assert not np.asarray(moved["block_0"]["norm"]["scale"]).any()
     assert decay_mask(PARAMS)["block_0"]["norm"]["scale"] is False
-    moved = updates(zero, weight_decay=0.5, name="muon")  # every matrix at the rate that it moves at
+    moved = updates(
+        zero, weight_decay=0.5, name="muon"
+    )  # every matrix at the rate that it moves at
     np.testing.assert_allclose(moved["token_embedding"], -0.05, rtol=1e-6)
     np.testing.assert_allclose(moved["block_0"]["qkv"]["kernel"], -0.01, rtol=1e-6)
     assert not np.asarray(moved["block_0"]["norm"]["scale"]).any()
@@ -69,7 +87,11 @@ def test_decay_reaches_matrices_only():
 def test_adamw_equals_optax():
     expected = optax.adamw(0.1, weight_decay=0.0)
     found = updates()
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected.update(PARAMS, expected.init(PARAMS), PARAMS)[0]), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(found),
+        jax.tree.leaves(expected.update(PARAMS, expected.init(PARAMS), PARAMS)[0]),
+        strict=True,
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
@@ -84,15 +106,24 @@ def test_gradients_are_clipped_to_the_norm():
 
 def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adamw():
     labels = optimizer_labels(PARAMS)
-    assert labels["token_embedding"] == labels["block_0"]["qkv"]["bias"] == labels["block_0"]["norm"]["scale"] == "adamw"
+    assert (
+        labels["token_embedding"]
+        == labels["block_0"]["qkv"]["bias"]
+        == labels["block_0"]["norm"]["scale"]
+        == "adamw"
+    )
     assert labels["block_0"]["qkv"]["kernel"] == "muon"
     moved = updates(random_grads(), name="muon")
     singular = np.linalg.svd(np.asarray(moved["block_0"]["qkv"]["kernel"]))[1]
-    assert singular.max() / singular.min() < 2.5  # Newton-Schulz gives singular values of roughly one size
+    assert (
+        singular.max() / singular.min() < 2.5
+    )  # Newton-Schulz gives singular values of roughly one size
     rest = optax.nadamw(0.1, weight_decay=0.0)
     expected = rest.update(random_grads(), rest.init(PARAMS), PARAMS)[0]
     np.testing.assert_allclose(moved["token_embedding"], expected["token_embedding"], rtol=1e-5)
-    np.testing.assert_allclose(moved["block_0"]["norm"]["scale"], expected["block_0"]["norm"]["scale"], rtol=1e-5)
+    np.testing.assert_allclose(
+        moved["block_0"]["norm"]["scale"], expected["block_0"]["norm"]["scale"], rtol=1e-5
+    )
     with pytest.raises(UserError, match="adamw or muon"):
         make_optimizer(**OPTIONS | {"name": "sgd"})
 
@@ -106,14 +137,21 @@ def random_grads(seed=0):
 def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, tolerance):
     """Optax corrects the momentum's bias and Jordan does not, so that only their first steps are the same."""
     params = {"wide": {"kernel": jnp.ones((16, 48))}, "tall": {"kernel": jnp.ones((48, 16))}}
-    axes = jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1), params)
+    axes = jax.tree.map(
+        lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1), params
+    )
     theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=axes)
     ours = scale_by_muon(0.95, dtype)
     rng = np.random.default_rng(0)
-    one, two = (jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params) for _ in range(2))
+    one, two = (
+        jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
+        for _ in range(2)
+    )
     found, state = ours.update(one, ours.init(params), params)
     expected, _ = theirs.update(one, theirs.init(params), params)
-    np.testing.assert_allclose(found["wide"]["kernel"] / 3**0.5, expected["wide"]["kernel"], atol=tolerance)
+    np.testing.assert_allclose(
+        found["wide"]["kernel"] / 3**0.5, expected["wide"]["kernel"], atol=tolerance
+    )
     np.testing.assert_allclose(found["tall"]["kernel"], expected["tall"]["kernel"], atol=tolerance)
     found, _ = ours.update(two, state, params)
     mixed = two["tall"]["kernel"] + 0.95 * (two["tall"]["kernel"] + 0.95 * one["tall"]["kernel"])

@@ -33,7 +33,9 @@ def test_logits_follow_every_token(run):
     logits = run.logits(TEXT[:8])
     assert logits.shape == (len(ids) + 1, 1500)
     np.testing.assert_allclose(
-        run.logits(TEXT[:5])[: len(run.tokenizer.encode(TEXT[:5]))], logits[: len(run.tokenizer.encode(TEXT[:5]))], atol=1e-5
+        run.logits(TEXT[:5])[: len(run.tokenizer.encode(TEXT[:5]))],
+        logits[: len(run.tokenizer.encode(TEXT[:5]))],
+        atol=1e-5,
     )
     with pytest.raises(UserError, match="at most 31"):
         run.logits(TEXT * 10)
@@ -57,7 +59,10 @@ def test_generation_from_python(run):
     texts = run.generate("宝玉笑道：", num_samples=2, max_new_tokens=20, seed=3, temperature=0.8)
     assert len(texts) == 2
     assert texts[0] != texts[1]
-    assert run.generate("宝玉笑道：", num_samples=2, max_new_tokens=20, seed=3, temperature=0.8) == texts
+    assert (
+        run.generate("宝玉笑道：", num_samples=2, max_new_tokens=20, seed=3, temperature=0.8)
+        == texts
+    )
     hot = run.generate("宝玉笑道：", num_samples=8, max_new_tokens=60, temperature=5.0)
     assert not any("�" in text for text in hot)  # a fifth of this vocabulary's pieces are bytes
     greedy = run.generate(["宝玉笑道：", None], max_new_tokens=20, temperature=0.0)
@@ -66,7 +71,14 @@ def test_generation_from_python(run):
 
 def test_the_corpus_of_a_run_is_checked(run):
     assert len(run.chapters["val"]) == 2
-    changed = hlm_jax.run.Run(run.workdir, run.step, run.config, run.params, run.tokenizer, json.loads(json.dumps(run.meta)))
+    changed = hlm_jax.run.Run(
+        run.workdir,
+        run.step,
+        run.config,
+        run.params,
+        run.tokenizer,
+        json.loads(json.dumps(run.meta)),
+    )
     changed.meta["corpus"]["sha256"] = "0"
     with pytest.raises(UserError, match="not the text"):
         _ = changed.chapters

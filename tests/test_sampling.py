@@ -4,10 +4,25 @@ import numpy as np
 import pytest
 
 from hlm_jax.errors import UserError
-from hlm_jax.model.generate import Generator, Strategy, extracted_tokens, filter_logits, spread_windows
+from hlm_jax.model.generate import (
+    Generator,
+    Strategy,
+    extracted_tokens,
+    filter_logits,
+    spread_windows,
+)
 from hlm_jax.model.gpt import GPT, GPTConfig
 
-CFG = GPTConfig("qwen3", vocab_size=61, block_size=16, n_layer=2, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+CFG = GPTConfig(
+    "qwen3",
+    vocab_size=61,
+    block_size=16,
+    n_layer=2,
+    n_head=2,
+    n_embd=16,
+    dropout=0.1,
+    rope_theta=1e4,
+)
 PROMPTS = [[3, 1, 4], [1], [5, 9, 2, 6, 5]]
 
 
@@ -33,11 +48,19 @@ def naive(params, ids, n, key=None, row=0):
     """One full forward per token, no cache, no window; what stands to the right of a token cannot matter to it."""
     ids = list(ids)
     for i in range(n):
-        logits = full_forward(params, jnp.array([ids + [0] * (16 - len(ids))], jnp.int32))[0, len(ids) - 1]
+        logits = full_forward(params, jnp.array([ids + [0] * (16 - len(ids))], jnp.int32))[
+            0, len(ids) - 1
+        ]
         if key is None:
             ids.append(int(jnp.argmax(logits)))
         else:
-            ids.append(int(jax.random.categorical(jax.random.fold_in(jax.random.fold_in(key, i), row), logits)))
+            ids.append(
+                int(
+                    jax.random.categorical(
+                        jax.random.fold_in(jax.random.fold_in(key, i), row), logits
+                    )
+                )
+            )
     return ids[-n:]
 
 
@@ -76,7 +99,9 @@ def test_the_window_slides_past_the_block(params, greedy):
 def test_blocks_of_the_stream_add_up(params, random):
     blocks = list(random.stream(params, PROMPTS, 20, seed=1))
     assert [b.shape for b in blocks] == [(3, 8), (3, 8), (3, 4)]
-    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), random.generate(params, PROMPTS, 20, seed=1))
+    np.testing.assert_array_equal(
+        np.concatenate(blocks, axis=1), random.generate(params, PROMPTS, 20, seed=1)
+    )
 
 
 def test_an_automaton_rules_what_may_follow_across_dispatches_and_windows(params, greedy, random):
@@ -88,7 +113,9 @@ def test_an_automaton_rules_what_may_follow_across_dispatches_and_windows(params
         assert (found % 2 == np.arange(50) % 2).all()
         everything = np.ones((1, 61), bool), np.zeros((1, 61), int)
         free = one.generate(params, PROMPTS, 20, seed=3)
-        np.testing.assert_array_equal(one.generate(params, PROMPTS, 20, seed=3, automaton=everything), free)
+        np.testing.assert_array_equal(
+            one.generate(params, PROMPTS, 20, seed=3, automaton=everything), free
+        )
 
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.07, 0.03]]))
@@ -96,7 +123,9 @@ NONE_SEEN = jnp.zeros((1, 5), bool)
 
 
 def kept(**options):
-    return np.isfinite(np.asarray(filter_logits(LOGITS, NONE_SEEN, Strategy(**options))))[0].tolist()
+    return np.isfinite(np.asarray(filter_logits(LOGITS, NONE_SEEN, Strategy(**options))))[
+        0
+    ].tolist()
 
 
 def test_filters():
@@ -106,7 +135,9 @@ def test_filters():
     assert kept(top_p=0.0) == [True, False, False, False, False]
     assert kept(min_p=0.2) == [True, True, True, False, False]
     assert kept(temperature=2.0) == [True] * 5
-    np.testing.assert_allclose(filter_logits(LOGITS, NONE_SEEN, Strategy(temperature=0.5)), 2 * LOGITS)
+    np.testing.assert_allclose(
+        filter_logits(LOGITS, NONE_SEEN, Strategy(temperature=0.5)), 2 * LOGITS
+    )
     seen = jnp.array([[True, False, False, False, False]])
     logits = jnp.array([[2.0, 1.0, -1.0, 0.0, 0.0]])
     found = filter_logits(logits, seen, Strategy(repetition_penalty=2.0))
@@ -126,7 +157,12 @@ def test_draws_follow_the_probabilities():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"top_p": 1.5}, "top_p"), ({"min_p": -0.1}, "min_p"), ({"temperature": -1}, "negative"), ({"repetition_penalty": 0}, "positive")],
+    [
+        ({"top_p": 1.5}, "top_p"),
+        ({"min_p": -0.1}, "min_p"),
+        ({"temperature": -1}, "negative"),
+        ({"repetition_penalty": 0}, "positive"),
+    ],
 )
 def test_impossible_strategies(options, message):
     with pytest.raises(UserError, match=message):
@@ -135,7 +171,12 @@ def test_impossible_strategies(options, message):
 
 @pytest.mark.parametrize(
     ("prompts", "n", "message"),
-    [([[]], 5, "0 tokens"), ([[1] * 16], 5, "1 to 15"), ([[61]], 5, r"outside 0\.\.60"), ([[1]], 0, "at least 1")],
+    [
+        ([[]], 5, "0 tokens"),
+        ([[1] * 16], 5, "1 to 15"),
+        ([[61]], 5, r"outside 0\.\.60"),
+        ([[1]], 0, "at least 1"),
+    ],
 )
 def test_impossible_prompts(params, greedy, prompts, n, message):
     with pytest.raises(UserError, match=message):

@@ -23,7 +23,10 @@ def script(monkeypatch):
         spec.loader.exec_module(module)
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
         code = 0
-        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
             try:
                 module.main()
             except SystemExit as end:
@@ -35,7 +38,18 @@ def script(monkeypatch):
 
 def test_sample(script, command, trained):
     workdir, _ = trained
-    words = ("--workdir", workdir, "--prompt", "宝玉笑道：", "--num_samples", 2, "--max_new_tokens", 40, "--seed", 4)
+    words = (
+        "--workdir",
+        workdir,
+        "--prompt",
+        "宝玉笑道：",
+        "--num_samples",
+        2,
+        "--max_new_tokens",
+        40,
+        "--seed",
+        4,
+    )
     done = command("scripts/sample.py", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("宝玉笑道：") >= 2
@@ -79,7 +93,17 @@ def test_no_checkpoint_in_the_workdir(script, tmp_path):
 
 def test_evaluate_json(script, trained):
     workdir, printed = trained
-    done = script("evaluate", "--workdir", workdir, "--split", "val", "--per_chapter", "--json", "--step", "latest")
+    done = script(
+        "evaluate",
+        "--workdir",
+        workdir,
+        "--split",
+        "val",
+        "--per_chapter",
+        "--json",
+        "--step",
+        "latest",
+    )
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert {"bits_per_char", "nats_per_token", "tokens", "chars", "ngram_bits_per_char"} <= set(out)
@@ -105,11 +129,19 @@ def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained,
     one, two = (evaluated("--workdir", w)["bits_per_char"] for w in (workdir, other))
     same = evaluated("--ensemble", workdir, workdir)["bits_per_char"]
     assert same == pytest.approx(one)
-    out = evaluated("--workdir", workdir, "--ensemble", other, "--adaptive", "--mix_ngram", "--split", "test")
+    out = evaluated(
+        "--workdir", workdir, "--ensemble", other, "--adaptive", "--mix_ngram", "--split", "test"
+    )
     assert [Path(w).name for w in out["ensemble"]] == ["tiny", "other"]
-    assert evaluated("--ensemble", workdir, other)["bits_per_char"] < (one + two) / 2  # probabilities averaged: Jensen
+    assert (
+        evaluated("--ensemble", workdir, other)["bits_per_char"] < (one + two) / 2
+    )  # probabilities averaged: Jensen
     adaptive, mixed, both = out["also"].values()
-    assert [name.split(" (")[0] for name in out["also"]] == ["adaptive", "n-gram of tokens", "adaptive + n-gram of tokens"]
+    assert [name.split(" (")[0] for name in out["also"]] == [
+        "adaptive",
+        "n-gram of tokens",
+        "adaptive + n-gram of tokens",
+    ]
     for found in (adaptive, mixed, both):  # an all but untrained model gains from everything
         assert found["bits_per_char"] < out["bits_per_char"]
     other_tokenizer = tmp_path / "tokenizer"
@@ -161,7 +193,10 @@ def test_sweep(command, tiny, tmp_path):
     path.write_text(text.replace(', "never": ["no.such.key=1"]', ""), encoding="utf-8")
     done = command("scripts/sweep.py", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (workdir / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(row["name"], row["seed"]) for row in rows] == [
         ("baseline", 0),
         ("dropout 0.3, alone", 0),
@@ -171,19 +206,29 @@ def test_sweep(command, tiny, tmp_path):
     for row in rows:
         assert row["steps"] == 12
         assert row["best"] <= row["last"]
-        assert sum(bits for *_, bits in row["chapters"]) == pytest.approx(row["best"] * sum(chars for _, chars, _ in row["chapters"]))
+        assert sum(bits for *_, bits in row["chapters"]) == pytest.approx(
+            row["best"] * sum(chars for _, chars, _ in row["chapters"])
+        )
     table = (workdir / "table.md").read_text(encoding="utf-8")
     assert table in done.stdout
-    by_name = {name: sum(row["best"] for row in rows if row["name"] == name) / 2 for name in ("baseline", "dropout 0.3, alone")}
+    by_name = {
+        name: sum(row["best"] for row in rows if row["name"] == name) / 2
+        for name in ("baseline", "dropout 0.3, alone")
+    }
     assert f"| {by_name['dropout 0.3, alone'] - by_name['baseline']:+.4f} [" in table
     assert (workdir / "table.png").stat().st_size > 5000
 
     # Once more: what is there is read, nothing is trained again; a run under other overrides is refused.
     seconds = (workdir / "baseline-seed0" / "seconds.txt").read_text()
-    again = command("scripts/sweep.py", path, "--runs", "dropout 0.3, alone", "--seeds", 2, "--workdir", workdir)
+    again = command(
+        "scripts/sweep.py", path, "--runs", "dropout 0.3, alone", "--seeds", 2, "--workdir", workdir
+    )
     assert again.stdout == done.stdout
     assert (workdir / "baseline-seed0" / "seconds.txt").read_text() == seconds
-    path.write_text(path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"),
+        encoding="utf-8",
+    )
     done = command("scripts/sweep.py", path, "--workdir", workdir)
     assert done.returncode == 2
     assert "holds run 'dropout 0.3, alone' with other overrides" in done.stderr
@@ -192,9 +237,18 @@ def test_sweep(command, tiny, tmp_path):
 def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environment):
     path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
     words = [word.removeprefix("--config.") for word in (*tiny, "--config.train.steps=100000")]
-    path.write_text(f"CONFIG = 'configs/base.py'\nCOMMON = {words!r}\nRUNS = {{'baseline': []}}\n", encoding="utf-8")
+    path.write_text(
+        f"CONFIG = 'configs/base.py'\nCOMMON = {words!r}\nRUNS = {{'baseline': []}}\n",
+        encoding="utf-8",
+    )
     command = [sys.executable, "scripts/sweep.py", path, "--workdir", workdir]
-    sweep = subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=environment, stderr=subprocess.PIPE, text=True)
+    sweep = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     metrics = workdir / "baseline-seed0" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size):
@@ -202,12 +256,17 @@ def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environm
         assert time.monotonic() < deadline
         time.sleep(0.2)
     # Field 4 of /proc/PID/stat is the parent: the training is the sweep's only child.
-    parents = {int(stat.parent.name): int(stat.read_text().rsplit(")", 1)[1].split()[1]) for stat in Path("/proc").glob("[0-9]*/stat")}
+    parents = {
+        int(stat.parent.name): int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        for stat in Path("/proc").glob("[0-9]*/stat")
+    }
     (training,) = (pid for pid, parent in parents.items() if parent == sweep.pid)
     os.kill(training, signal.SIGTERM)
     _, errors = sweep.communicate(timeout=120)
     assert sweep.returncode == 2
-    assert "the training of 'baseline' was asked to stop; the same command goes on with it" in errors
+    assert (
+        "the training of 'baseline' was asked to stop; the same command goes on with it" in errors
+    )
     assert not (workdir / "baseline-seed0" / "row.json").exists()  # half a training is no row
     assert list((workdir / "baseline-seed0" / "checkpoints").iterdir())
 
@@ -217,9 +276,19 @@ def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, envir
     results.mkdir()
     (results / "bench.json").write_text("{}")  # kept: the bench has tests of its own
     words = [*tiny, "--config.train.steps=30", "--config.checkpoint.every_steps=15"]
-    env = environment | {"RESULTS": str(results), "RUNS": str(runs), "EXTRAS": "test"}  # what is installed already
+    env = environment | {
+        "RESULTS": str(results),
+        "RUNS": str(runs),
+        "EXTRAS": "test",
+    }  # what is installed already
     command = ["bash", "scripts/reference.sh", *words]
-    more = {"cwd": repo, "env": env, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    more = {
+        "cwd": repo,
+        "env": env,
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     first = subprocess.Popen(command, **more)
     for line in first.stdout:
         if line.startswith("step 3/30"):
@@ -236,7 +305,13 @@ def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, envir
     assert printed.splitlines()[-1] == f"results in {results}"
     for name in ("base", "base_heldout"):
         shown = results / name
-        assert {path.name for path in shown.iterdir()} == {"loss.png", "metrics.jsonl", "output.txt", "samples.txt", "time.txt"}
+        assert {path.name for path in shown.iterdir()} == {
+            "loss.png",
+            "metrics.jsonl",
+            "output.txt",
+            "samples.txt",
+            "time.txt",
+        }
         assert json.loads((shown / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 30
         assert shown.joinpath("samples.txt").read_text().count("recitation:") == 3
     assert "commands: 2" in (results / "base" / "time.txt").read_text()
@@ -245,10 +320,23 @@ def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, envir
 
 
 def test_choose_sampling(script, trained):
-    words = ("--workdir", trained[0], "--num_samples", 2, "--max_new_tokens", 600, "--top_ps", "0.9")
-    done = script("choose_sampling", *words, "--temperatures", "0.01,1.0", "--repetition_penalties", "1.0,1.2")
+    words = (
+        "--workdir",
+        trained[0],
+        "--num_samples",
+        2,
+        "--max_new_tokens",
+        600,
+        "--top_ps",
+        "0.9",
+    )
+    done = script(
+        "choose_sampling", *words, "--temperatures", "0.01,1.0", "--repetition_penalties", "1.0,1.2"
+    )
     assert done.returncode == 0, done.stderr
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()
+    ]
     found = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
     assert rows[0][0] == "held-out chapters"
     assert len(found) == 5
@@ -257,7 +345,9 @@ def test_choose_sampling(script, trained):
     assert distances[1] > 0
     greedy, free = found["temperature 0.01, top_p 0.9"], found["temperature 1, top_p 0.9"]
     assert float(greedy["distinct 2-grams"]) < float(free["distinct 2-grams"])
-    assert float(found["temperature 0.01, top_p 0.9, penalty 1.2"]["distinct 2-grams"]) > float(greedy["distinct 2-grams"])
+    assert float(found["temperature 0.01, top_p 0.9, penalty 1.2"]["distinct 2-grams"]) > float(
+        greedy["distinct 2-grams"]
+    )
     done = script("choose_sampling", *words, "--temperatures", "warm")
     assert done.returncode == 2
     assert "settings are numbers separated by commas" in done.stderr

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from hlm_jax.book.tokenizer import SEPARATOR, StreamDecoder, Tokenizer, TokenizerError, to_tokenizers, train_tokenizer
+from hlm_jax.book.tokenizer import (
+    SEPARATOR,
+    StreamDecoder,
+    Tokenizer,
+    TokenizerError,
+    to_tokenizers,
+    train_tokenizer,
+)
 
 
 def test_round_trip_of_the_whole_book(edition, tokenizer):
@@ -14,12 +21,19 @@ def test_round_trip_of_the_whole_book(edition, tokenizer):
 
 
 @hypothesis.settings(max_examples=300, deadline=None)
-@hypothesis.given(st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("▁ 宝玉“”\n<|>0x")), max_size=40))
+@hypothesis.given(
+    st.text(
+        st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("▁ 宝玉“”\n<|>0x")),
+        max_size=40,
+    )
+)
 def test_round_trip_of_any_unicode_string(tokenizer, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.separator_id not in ids
-    assert tokenizer.char_offsets(ids)[-1:] == ([] if not text else [(tokenizer.char_offsets(ids)[-1][0], len(text))])
+    assert tokenizer.char_offsets(ids)[-1:] == (
+        [] if not text else [(tokenizer.char_offsets(ids)[-1][0], len(text))]
+    )
 
 
 def test_half_a_surrogate_pair_is_refused(tokenizer):
@@ -31,7 +45,10 @@ def test_training_is_deterministic_to_the_byte(book):
     texts = book.read_text(encoding="utf-8").splitlines()
     one, two = (train_tokenizer(texts, vocab_size=1700, character_coverage=0.98) for _ in range(2))
     assert one.model_bytes == two.model_bytes
-    assert train_tokenizer(texts, vocab_size=1701, character_coverage=0.98).fingerprint != one.fingerprint
+    assert (
+        train_tokenizer(texts, vocab_size=1701, character_coverage=0.98).fingerprint
+        != one.fingerprint
+    )
 
 
 def test_options_that_the_text_needs(tokenizer):
@@ -39,7 +56,9 @@ def test_options_that_the_text_needs(tokenizer):
     assert tokenizer.piece(tokenizer.separator_id) == SEPARATOR
     for symbol in ("\n", "“", "”", " "):
         assert len(tokenizer.encode(symbol)) == 1
-    assert tokenizer.encode("宝玉笑道：“")[-1:] == tokenizer.encode("“")  # quotes never join a piece
+    assert tokenizer.encode("宝玉笑道：“")[-1:] == tokenizer.encode(
+        "“"
+    )  # quotes never join a piece
     assert tokenizer.decode(tokenizer.encode("，：！？（）")) == "，：！？（）"
 
 
@@ -60,7 +79,14 @@ def test_offsets_spell_the_text(tokenizer):
     text = "宝玉笑道：“龘龘▁🐉好。”\n"
     ids = tokenizer.encode(text)
     spans = tokenizer.char_offsets(ids)
-    assert "".join(text[a:b] for (a, b), last in zip(spans, [*[s[0] for s in spans[1:]], len(text)], strict=True) if last != a) == text
+    assert (
+        "".join(
+            text[a:b]
+            for (a, b), last in zip(spans, [*[s[0] for s in spans[1:]], len(text)], strict=True)
+            if last != a
+        )
+        == text
+    )
 
 
 def test_streaming_holds_back_half_characters(tokenizer):
@@ -89,11 +115,26 @@ def test_the_automaton_allows_valid_utf8_and_nothing_else(tokenizer):
         return [byte_ids[byte] for byte in data]
 
     assert accepts([tokenizer.separator_id, *tokenizer.encode("黛玉🐉听了龘，")])
-    for code in [*range(0, 0x20000, 7), 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0xFFFFF, 0x100000, 0x10FFFF]:
+    for code in [
+        *range(0, 0x20000, 7),
+        0x7F,
+        0x80,
+        0x7FF,
+        0x800,
+        0xD7FF,
+        0xE000,
+        0xFFFF,
+        0x10000,
+        0xFFFFF,
+        0x100000,
+        0x10FFFF,
+    ]:
         if not 0xD800 <= code < 0xE000:
             assert accepts(spelled(chr(code).encode()))
     rng = np.random.default_rng(0)
-    for data in rng.integers(0x80, 0x100, (20_000, 3), dtype=np.uint8):  # Python's decoder is the judge
+    for data in rng.integers(
+        0x80, 0x100, (20_000, 3), dtype=np.uint8
+    ):  # Python's decoder is the judge
         try:
             data.tobytes().decode()
             valid = True

@@ -36,9 +36,20 @@ def test_a_run_leaves_what_it_promises(trained):
     assert [r["step"] for r in records if "val_bits_per_char" in r] == [6, 12]
     assert logged[-1]["loss"] < logged[0]["loss"]
     assert (workdir / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["step_000006.txt", "step_000012.txt"]
-    assert (workdir / "samples" / "step_000012.txt").read_text(encoding="utf-8").startswith("宝玉笑道：")
-    assert {p.name for p in (workdir / "tokenizer").iterdir()} == {"tokenizer.model", "vocab.json", "merges.txt"}
+    assert sorted(p.name for p in (workdir / "samples").iterdir()) == [
+        "step_000006.txt",
+        "step_000012.txt",
+    ]
+    assert (
+        (workdir / "samples" / "step_000012.txt")
+        .read_text(encoding="utf-8")
+        .startswith("宝玉笑道：")
+    )
+    assert {p.name for p in (workdir / "tokenizer").iterdir()} == {
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+    }
     assert list((workdir / "tensorboard").iterdir())
     assert "step 12/12" in printed
     assert "Kneser-Ney 5-gram" in printed
@@ -68,9 +79,25 @@ def test_a_finished_run_says_so(train, trained):
 
 def start(environment, tiny, workdir, *overrides):
     words = [*tiny, *(f"--config.{word}" for word in overrides)]
-    command = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(workdir), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        "configs/base.py",
+        "--workdir",
+        str(workdir),
+        *words,
+    ]
     repo = environment["PYTHONPATH"]
-    return subprocess.Popen(command, cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=repo,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def wait_for(process, text, timeout=90):
@@ -86,7 +113,12 @@ def wait_for(process, text, timeout=90):
     raise AssertionError(f"{text!r} not printed:\n{seen}")
 
 
-LONG = ("train.steps=5000", "train.eval_every_steps=100000", "train.log_every_steps=20", "checkpoint.every_steps=40")
+LONG = (
+    "train.steps=5000",
+    "train.eval_every_steps=100000",
+    "train.log_every_steps=20",
+    "checkpoint.every_steps=40",
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -162,26 +194,50 @@ def test_another_tokenizer_is_refused_by_name(train, trained, tmp_path, book):
     assert "tokenizer ffffffffffff" in done.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(train, tmp_path):
-    done = train(tmp_path, "optim.learning_rate=1e30", "optim.warmup_steps=9", "checkpoint.every_steps=1", "train.eval_every_steps=100")
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    train, tmp_path
+):
+    done = train(
+        tmp_path,
+        "optim.learning_rate=1e30",
+        "optim.warmup_steps=9",
+        "checkpoint.every_steps=1",
+        "train.eval_every_steps=100",
+    )
     assert done.returncode == 2
     assert "step" in done.stderr
     assert "windows" in done.stderr
     assert "--config.optim.learning_rate" in done.stderr
     kept = checkpoint.steps_in(tmp_path)
-    named = f"the last good checkpoint is step {kept[-1]}" if kept else "the last good checkpoint is none"
+    named = (
+        f"the last good checkpoint is step {kept[-1]}"
+        if kept
+        else "the last good checkpoint is none"
+    )
     assert named in done.stderr
 
 
 def test_patience_stops_early(train, tmp_path):
     # Nothing is learned at rate 0, so that no evaluation after the first is better.
-    done = train(tmp_path, "optim.learning_rate=0.0", "train.eval_every_steps=2", "train.patience=2", "train.steps=40")
+    done = train(
+        tmp_path,
+        "optim.learning_rate=0.0",
+        "train.eval_every_steps=2",
+        "train.patience=2",
+        "train.steps=40",
+    )
     assert done.returncode == 0, done.stderr
     assert "stopping early" in done.stdout
     assert [r["step"] for r in read_metrics(tmp_path) if "val_bits_per_char" in r] == [2, 4, 6]
     assert (
         "this run is done"
-        in train(tmp_path, "optim.learning_rate=0.0", "train.eval_every_steps=2", "train.patience=2", "train.steps=40").stdout
+        in train(
+            tmp_path,
+            "optim.learning_rate=0.0",
+            "train.eval_every_steps=2",
+            "train.patience=2",
+            "train.steps=40",
+        ).stdout
     )
 
 
@@ -190,8 +246,13 @@ def test_a_run_learns_from_teachers(train, trained, tmp_path):
     done = train(tmp_path / "student", teacher, "train.teacher_weight=0.5", "model.n_layer=1")
     assert done.returncode == 0, done.stderr
     assert train(tmp_path / "alone", "model.n_layer=1").returncode == 0
-    assert json.loads((tmp_path / "student" / "config.json").read_text())["train"]["teachers"] == [str(trained[0])]
-    first = [next(r["loss"] for r in read_metrics(tmp_path / name) if "loss" in r) for name in ("student", "alone")]
+    assert json.loads((tmp_path / "student" / "config.json").read_text())["train"]["teachers"] == [
+        str(trained[0])
+    ]
+    first = [
+        next(r["loss"] for r in read_metrics(tmp_path / name) if "loss" in r)
+        for name in ("student", "alone")
+    ]
     assert first[0] != first[1]
 
 
@@ -205,9 +266,16 @@ def test_a_run_corrupts_its_inputs_and_ends_on_clean_ones(train, trained, tmp_pa
     clean = losses(trained[0])
     noisy = losses(tmp_path / "noisy", "train.corrupt_inputs=0.5")
     annealed = losses(tmp_path / "annealed", "train.corrupt_inputs=0.5", "train.corrupt_anneal=0.5")
-    kept = losses(tmp_path / "kept", "train.corrupt_inputs=0.5", "train.corrupt_anneal=0.5", "train.corrupt_final=0.5")
+    kept = losses(
+        tmp_path / "kept",
+        "train.corrupt_inputs=0.5",
+        "train.corrupt_anneal=0.5",
+        "train.corrupt_final=0.5",
+    )
     assert kept == pytest.approx(noisy, rel=1e-5)
-    assert len(clean) == len(noisy) == len(annealed) == 4  # steps 3, 6, 9, 12: the rate falls from the seventh on
+    assert (
+        len(clean) == len(noisy) == len(annealed) == 4
+    )  # steps 3, 6, 9, 12: the rate falls from the seventh on
     assert noisy[0] != pytest.approx(clean[0], rel=1e-5)
     assert annealed[:2] == pytest.approx(noisy[:2], rel=1e-5)
     assert annealed[3] != pytest.approx(noisy[3], rel=1e-5)
@@ -238,7 +306,10 @@ def config_error(command, *words, config="configs/base.py"):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config.model.n_haed=4"], "unknown config key 'model.n_haed'; did you mean model.n_head?"),
+        (
+            ["--config.model.n_haed=4"],
+            "unknown config key 'model.n_haed'; did you mean model.n_head?",
+        ),
         (["--config.n_head=4"], "did you mean model.n_head?"),
         (["--config.model.n_head=four"], "--config.model.n_head is a whole number, not 'four'"),
         (["--config.model.dropout=much"], "--config.model.dropout is a number"),
@@ -267,7 +338,14 @@ def test_missing_config_is_one_line_and_exit_code_2(command):
 
 
 def test_print_config_resolves_and_counts(command):
-    done = command("-m", "hlm_jax.train", "--config", "configs/base.py", "--print_config", "--config.train.batch_size=32")
+    done = command(
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        "configs/base.py",
+        "--print_config",
+        "--config.train.batch_size=32",
+    )
     assert done.returncode == 0
     assert "batch_size: 32" in done.stdout
     assert "parameters: 89,092,608" in done.stdout
@@ -279,13 +357,19 @@ BAD_RUNS = {
     "text shorter than a block": (["model.block_size=100000"], "fewer than two blocks of 100000"),
     "vocabulary too large": (["model.vocab_size=50000"], "set --config.model.vocab_size="),
     "vocabulary too small": (["model.vocab_size=300"], "raise --config.model.vocab_size"),
-    "batch not dividing devices": (["train.batch_size=7"], "train.batch_size=7 is not divisible by 8 devices"),
+    "batch not dividing devices": (
+        ["train.batch_size=7"],
+        "train.batch_size=7 is not divisible by 8 devices",
+    ),
     "unknown schedule": (["optim.schedule=stairs"], "use constant, cosine or linear"),
     "a teacher that may know held-out chapters": (
         ["train.teachers={trained}", "split.train_every=2"],
         "was trained with another text, split or tokenizer than this run",
     ),
-    "a teacher of shorter windows": (["train.teachers={trained}", "model.block_size=33"], "reads 32 tokens, this run's windows have 33"),
+    "a teacher of shorter windows": (
+        ["train.teachers={trained}", "model.block_size=33"],
+        "reads 32 tokens, this run's windows have 33",
+    ),
     "no teacher": (["train.teachers={empty}"], "no checkpoint in"),
     "unknown dtype": (["dtype=int4"], "use auto, float32, bfloat16 or float16"),
 }
@@ -297,9 +381,14 @@ def test_bad_runs_are_one_line_and_leave_the_workdir_free(case, tiny, trained, t
 
     overrides, message = BAD_RUNS[case]
     (tmp_path / "empty.txt").write_text("")
-    words = [f"--config.{word.format(empty=tmp_path / 'empty.txt', trained=trained[0])}" for word in overrides]
+    words = [
+        f"--config.{word.format(empty=tmp_path / 'empty.txt', trained=trained[0])}"
+        for word in overrides
+    ]
     with pytest.raises(SystemExit) as stop:
-        train.main(["--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *tiny, *words])
+        train.main(
+            ["--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *tiny, *words]
+        )
     assert stop.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1]
@@ -311,15 +400,31 @@ def test_an_unwritable_workdir(tiny, tmp_path, capsys):
 
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
-        train.main(["--config", "configs/base.py", "--workdir", str(tmp_path / "file" / "run"), *tiny])
+        train.main(
+            ["--config", "configs/base.py", "--workdir", str(tmp_path / "file" / "run"), *tiny]
+        )
     assert stop.value.code == 2
     assert "cannot write to the workdir" in capsys.readouterr().err
 
 
 def test_a_write_that_fails_in_the_middle_of_a_save_is_one_line(environment, tiny, tmp_path):
     """A limit on the size of files stands for a disk that fills up: the writing thread gets an error from the system."""
-    words = [*tiny, "--config.train.steps=4", "--config.checkpoint.every_steps=2", "--config.train.eval_every_steps=50"]
-    training = [sys.executable, "-m", "hlm_jax.train", "--config", "configs/base.py", "--workdir", str(tmp_path / "run"), *words]
+    words = [
+        *tiny,
+        "--config.train.steps=4",
+        "--config.checkpoint.every_steps=2",
+        "--config.train.eval_every_steps=50",
+    ]
+    training = [
+        sys.executable,
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        "configs/base.py",
+        "--workdir",
+        str(tmp_path / "run"),
+        *words,
+    ]
     done = subprocess.run(
         ["bash", "-c", f"ulimit -f 58; exec {shlex.join(training)}"],
         cwd=environment["PYTHONPATH"],
@@ -340,7 +445,12 @@ def test_help_and_config_are_answered_without_loading_jax(command):
         "except SystemExit: pass\n"
         "print('jax loaded:', 'jax' in sys.modules)"
     )
-    for words in (["--help"], ["--config", "configs/tiny.py", "--print_config"], ["--config", "absent.py"], ["--nonsense"]):
+    for words in (
+        ["--help"],
+        ["--config", "configs/tiny.py", "--print_config"],
+        ["--config", "absent.py"],
+        ["--nonsense"],
+    ):
         assert "jax loaded: False" in command("-c", code, *words).stdout
 
 
@@ -369,5 +479,12 @@ def test_compiled_programs_are_kept_beside_the_runs(train, tmp_path):
 
 def test_works_from_another_folder(command, tiny, tmp_path, environment):
     repo = environment["PYTHONPATH"]
-    done = command("-m", "hlm_jax.train", "--config", os.path.join(repo, "configs/tiny.py"), "--print_config", cwd=tmp_path)
+    done = command(
+        "-m",
+        "hlm_jax.train",
+        "--config",
+        os.path.join(repo, "configs/tiny.py"),
+        "--print_config",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr

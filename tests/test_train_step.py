@@ -25,20 +25,38 @@ from hlm_jax.training.step import (
     token_losses,
 )
 
-CFG = GPTConfig("gpt2", vocab_size=61, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.1, rope_theta=1e4)
+CFG = GPTConfig(
+    "gpt2",
+    vocab_size=61,
+    block_size=16,
+    n_layer=1,
+    n_head=2,
+    n_embd=16,
+    dropout=0.1,
+    rope_theta=1e4,
+)
 OPTIMIZER = optax.adamw(1e-2)
 
 
 def batches(n, seed=0):
-    return [np.random.default_rng((seed, i)).integers(0, 61, (8, 17)).astype(np.int32) for i in range(n)]
+    return [
+        np.random.default_rng((seed, i)).integers(0, 61, (8, 17)).astype(np.int32) for i in range(n)
+    ]
 
 
 @functools.cache
 def compiled(n_devices=1, accumulate_steps=1, ema_decay=0.0, dropout=0.1, fsdp=1, dtype="float32"):
     """(a function that makes a fresh state, the jitted step) of a setting, once per session."""
-    mesh, model = make_mesh(fsdp, jax.devices()[:n_devices]), GPT(dataclasses.replace(CFG, dropout=dropout), dtype)
-    step = make_train_step(model, OPTIMIZER, accumulate_steps=accumulate_steps, ema_decay=ema_decay, mesh=mesh)
-    return lambda: init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=ema_decay, mesh=mesh), step
+    mesh, model = (
+        make_mesh(fsdp, jax.devices()[:n_devices]),
+        GPT(dataclasses.replace(CFG, dropout=dropout), dtype),
+    )
+    step = make_train_step(
+        model, OPTIMIZER, accumulate_steps=accumulate_steps, ema_decay=ema_decay, mesh=mesh
+    )
+    return lambda: init_state(
+        model, OPTIMIZER, jax.random.key(0), ema_decay=ema_decay, mesh=mesh
+    ), step
 
 
 def run(n_devices=1, *, n_steps=4, data=None, **setting):
@@ -99,7 +117,9 @@ def test_a_float16_overflow_is_skipped_and_recovered():
         state, metrics = step(state, batch[None], jax.random.key(1))
         skipped.append(int(metrics["skipped"][0]))
         if sum(skipped) == len(skipped):  # nothing has moved yet
-            np.testing.assert_array_equal(state.params["token_embedding"], before["token_embedding"])
+            np.testing.assert_array_equal(
+                state.params["token_embedding"], before["token_embedding"]
+            )
     assert skipped[0] == 1
     assert sum(skipped) > 5
     assert skipped[-5:] == [0] * 5
@@ -109,7 +129,9 @@ def test_a_float16_overflow_is_skipped_and_recovered():
 
 
 def test_the_loss_scale_grows_after_many_good_steps():
-    scale = LossScale(jnp.float32(8.0), jnp.int32(LossScale.GROWTH_STEPS - 1)).update(jnp.bool_(True))
+    scale = LossScale(jnp.float32(8.0), jnp.int32(LossScale.GROWTH_STEPS - 1)).update(
+        jnp.bool_(True)
+    )
     assert float(scale.scale) == 16.0
     assert int(scale.good_steps) == 0
     assert float(LossScale.create(8.0).update(jnp.bool_(False)).scale) == 4.0
@@ -139,7 +161,11 @@ def test_dropout_of_a_step_depends_on_the_step_and_repeats_on_resume():
     data = batches(1) * 2
     assert run(data=data)[0][0] == run(data=data[:1])[0][0]
     params = compiled()[0]().params
-    loss = jax.jit(lambda step: loss_fn(params, GPT(CFG), jnp.asarray(data[0]), jax.random.fold_in(jax.random.key(1), step)))
+    loss = jax.jit(
+        lambda step: loss_fn(
+            params, GPT(CFG), jnp.asarray(data[0]), jax.random.fold_in(jax.random.key(1), step)
+        )
+    )
     assert float(loss(0)) == float(loss(0)) != float(loss(1))
 
 
@@ -153,7 +179,11 @@ def test_corruption_replaces_a_share_of_the_inputs_evenly_and_no_target():
     np.testing.assert_array_equal(found, corrupt(ids, 0.1, 61, jax.random.key(0)))
     assert (found != np.asarray(corrupt(ids, 0.1, 61, jax.random.key(1)))).any()
 
-    model, params, window = GPT(dataclasses.replace(CFG, dropout=0.0)), compiled()[0]().params, jnp.asarray(batches(1)[0])
+    model, params, window = (
+        GPT(dataclasses.replace(CFG, dropout=0.0)),
+        compiled()[0]().params,
+        jnp.asarray(batches(1)[0]),
+    )
     plain = float(loss_fn(params, model, window, None))
     assert float(loss_fn(params, model, window, None, 0.5)) == plain  # evaluation reads clean text
     noisy = float(loss_fn(params, model, window, jax.random.key(0), 0.5))
@@ -166,7 +196,9 @@ def test_corruption_replaces_a_share_of_the_inputs_evenly_and_no_target():
 
 def corrupted_losses(n_devices, corruption):
     mesh, model = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG)
-    step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corruption=corruption)
+    step = make_train_step(
+        model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, corruption=corruption
+    )
     state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
     _, metrics = step(state, np.stack(batches(2)), jax.random.key(1))
     return np.asarray(metrics["loss"])
@@ -180,11 +212,18 @@ def test_corruption_does_not_depend_on_the_mesh():
 
 def test_corruption_falls_over_the_last_share_of_the_steps():
     schedule = corruption_schedule(rate=0.3, final=0.1, anneal=0.2, total_steps=100)
-    assert [float(schedule(step)) for step in (0, 79, 80, 90, 100)] == pytest.approx([0.3, 0.3, 0.3, 0.2, 0.1])
-    assert float(corruption_schedule(rate=0.3, final=0.1, anneal=0.0, total_steps=100)(100)) == pytest.approx(0.3)
+    assert [float(schedule(step)) for step in (0, 79, 80, 90, 100)] == pytest.approx(
+        [0.3, 0.3, 0.3, 0.2, 0.1]
+    )
+    assert float(
+        corruption_schedule(rate=0.3, final=0.1, anneal=0.0, total_steps=100)(100)
+    ) == pytest.approx(0.3)
     assert corruption_schedule(rate=0.0, final=0.1, anneal=0.2, total_steps=100) is None
     # A step reads the rate of its own number: with a run of one step the second one is past the end and clean.
-    found, plain = corrupted_losses(1, corruption_schedule(rate=0.3, final=0.0, anneal=1.0, total_steps=1)), run(n_steps=2)[0]
+    found, plain = (
+        corrupted_losses(1, corruption_schedule(rate=0.3, final=0.0, anneal=1.0, total_steps=1)),
+        run(n_steps=2)[0],
+    )
     assert found[0] != plain[0]
     constant = corrupted_losses(1, lambda step: 0.3)
     assert found[0] == constant[0]
@@ -192,13 +231,20 @@ def test_corruption_falls_over_the_last_share_of_the_steps():
 
 
 def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
-    model, other = GPT(dataclasses.replace(CFG, dropout=0.0)), GPT(dataclasses.replace(CFG, dropout=0.0, n_embd=8))
+    model, other = (
+        GPT(dataclasses.replace(CFG, dropout=0.0)),
+        GPT(dataclasses.replace(CFG, dropout=0.0, n_embd=8)),
+    )
     params, window = compiled()[0]().params, jnp.asarray(batches(1)[0])
-    theirs = init_state(other, OPTIMIZER, jax.random.key(3), ema_decay=0.0, mesh=make_mesh(1, jax.devices()[:1])).params
+    theirs = init_state(
+        other, OPTIMIZER, jax.random.key(3), ema_decay=0.0, mesh=make_mesh(1, jax.devices()[:1])
+    ).params
 
     def gradients(teachers, teacher_params, weight):
         predicted = taught(teachers, teacher_params, window)
-        return jax.jit(jax.grad(lambda p: loss_fn(p, model, window, None, 0.0, predicted, weight)))(params)
+        return jax.jit(jax.grad(lambda p: loss_fn(p, model, window, None, 0.0, predicted, weight)))(
+            params
+        )
 
     itself, text = gradients((model, model), (params, params), 1.0), gradients((), (), 0.0)
     assert float(optax.global_norm(itself)) < 1e-5 * float(optax.global_norm(text))
@@ -211,8 +257,20 @@ def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
 
 def test_distillation_does_not_depend_on_the_mesh():
     def losses(n_devices):
-        mesh, model, teacher = make_mesh(1, jax.devices()[:n_devices]), GPT(CFG), GPT(dataclasses.replace(CFG, n_embd=8))
-        step = make_train_step(model, OPTIMIZER, accumulate_steps=1, ema_decay=0.0, mesh=mesh, teachers=(teacher,), teacher_weight=0.5)
+        mesh, model, teacher = (
+            make_mesh(1, jax.devices()[:n_devices]),
+            GPT(CFG),
+            GPT(dataclasses.replace(CFG, n_embd=8)),
+        )
+        step = make_train_step(
+            model,
+            OPTIMIZER,
+            accumulate_steps=1,
+            ema_decay=0.0,
+            mesh=mesh,
+            teachers=(teacher,),
+            teacher_weight=0.5,
+        )
         taught_by = teacher.init(jax.random.key(5), jnp.zeros((1, 1), jnp.int32))["params"]
         state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
         _, metrics = step(state, np.stack(batches(2)), jax.random.key(1), taught_by)
@@ -245,7 +303,11 @@ def test_the_state_is_donated():
 def test_token_losses_are_float32_negative_log_likelihoods():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.bfloat16)
     targets = jnp.array([[0, 1, 2], [3, 4, 0]])
-    expected = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits.astype(jnp.float32))), np.asarray(targets)[..., None], -1)[..., 0]
+    expected = -np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits.astype(jnp.float32))),
+        np.asarray(targets)[..., None],
+        -1,
+    )[..., 0]
     found = token_losses(logits, targets)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5)

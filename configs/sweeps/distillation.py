@@ -6,7 +6,9 @@ Command:  python scripts/sweep.py configs/sweeps/distillation.py --jobs 2
 from configs.sweeps import stack
 
 CONFIG, COMMON = stack.CONFIG, [*stack.COMMON, "optim.weight_decay=0.1"]
-TEACHERS = ",".join(f"runs/sweeps/stack/{name}-seed0" for name in ("baseline", "weight_decay_0.1", "3_x_192"))
+TEACHERS = ",".join(
+    f"runs/sweeps/stack/{name}-seed0" for name in ("baseline", "weight_decay_0.1", "3_x_192")
+)
 RUNS = {
     "weight_decay 0.1": [],
     "taught, teacher_weight 0.5": [f"train.teachers={TEACHERS}"],

@@ -17,8 +17,16 @@ COMMON = [
 ]
 RUNS = {
     "baseline": [],
-    "a quarter of the steps": ["train.steps=200", "train.eval_every_steps=50", "checkpoint.every_steps=50"],
-    "half of the steps": ["train.steps=400", "train.eval_every_steps=50", "checkpoint.every_steps=50"],
+    "a quarter of the steps": [
+        "train.steps=200",
+        "train.eval_every_steps=50",
+        "checkpoint.every_steps=50",
+    ],
+    "half of the steps": [
+        "train.steps=400",
+        "train.eval_every_steps=50",
+        "checkpoint.every_steps=50",
+    ],
     "corrupt_inputs 0.1": ["train.corrupt_inputs=0.1"],
     "corrupt_inputs 0.2": ["train.corrupt_inputs=0.2"],
     "dropout 0": ["model.dropout=0.0"],

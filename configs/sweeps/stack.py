@@ -5,7 +5,15 @@ Command:  python scripts/sweep.py configs/sweeps/stack.py --jobs 2
 
 from configs.sweeps import recipe
 
-CONFIG, COMMON = recipe.CONFIG, [*recipe.COMMON, "train.corrupt_inputs=0.2", "tokenizer.character_coverage=0.98", "model.vocab_size=2500"]
+CONFIG, COMMON = (
+    recipe.CONFIG,
+    [
+        *recipe.COMMON,
+        "train.corrupt_inputs=0.2",
+        "tokenizer.character_coverage=0.98",
+        "model.vocab_size=2500",
+    ],
+)
 RUNS = {
     "baseline": [],
     "embedding_dropout 0.3": ["model.embedding_dropout=0.3"],

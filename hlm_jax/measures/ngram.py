@@ -44,7 +44,9 @@ class KneserNey:
         self._keys, first = [None], [None]
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[n - 1][:-1]])
-            keys, at, inverse = np.unique(context * self._width + x, return_index=True, return_inverse=True)
+            keys, at, inverse = np.unique(
+                context * self._width + x, return_index=True, return_inverse=True
+            )
             self._keys.append(keys)
             first.append(at)
             gram.append(inverse)
@@ -71,7 +73,9 @@ class KneserNey:
         """P(symbol | up to order-1 symbols before it), shape [len(text)], float64."""
         ids = self._ids(text)
         n_seen = self._width - 2
-        p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))  # the 0-gram: every seen symbol and the unknown alike
+        p = np.full(
+            len(ids), 1.0 / (n_seen + bool(self._unseen))
+        )  # the 0-gram: every seen symbol and the unknown alike
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])

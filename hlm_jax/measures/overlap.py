@@ -27,13 +27,22 @@ class Novelty:
     """Measures of one text, or the sum of several (positions are then each text's own)."""
 
     chars: int
-    seen: dict[int, tuple[int, int]]  # n: how many of its n-grams stand in the training text, and how many it has
-    spans: tuple[Span, ...]  # disjoint pieces that cover every copied span of SPAN characters or more
+    seen: dict[
+        int, tuple[int, int]
+    ]  # n: how many of its n-grams stand in the training text, and how many it has
+    spans: tuple[
+        Span, ...
+    ]  # disjoint pieces that cover every copied span of SPAN characters or more
     longest: tuple[Span, ...]  # the longest copied span, of any length, within each 500 characters
 
     def __add__(self, other: "Novelty") -> "Novelty":
-        seen = {n: (self.seen[n][0] + other.seen[n][0], self.seen[n][1] + other.seen[n][1]) for n in ORDERS}
-        return Novelty(self.chars + other.chars, seen, self.spans + other.spans, self.longest + other.longest)
+        seen = {
+            n: (self.seen[n][0] + other.seen[n][0], self.seen[n][1] + other.seen[n][1])
+            for n in ORDERS
+        }
+        return Novelty(
+            self.chars + other.chars, seen, self.spans + other.spans, self.longest + other.longest
+        )
 
     def seen_share(self, n: int) -> float:
         """Share of the n-grams that stand in the training text; nan where the text is shorter than n."""
@@ -61,7 +70,9 @@ class TrainingText:
         self._text = _BORDER + "".join(chapter.text + _BORDER for chapter in self._chapters)
         lengths = [len(chapter.text) + 1 for chapter in self._chapters]
         self._ends = np.cumsum([1, *lengths])[1:]
-        self._suffixes = suffix_array(self._text).tolist()  # Python's integers: looked up one by one
+        self._suffixes = suffix_array(
+            self._text
+        ).tolist()  # Python's integers: looked up one by one
 
     def matches(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """(length, place): the longest prefix of text[i:] that stands in the book, and where, for every i; int32 [len(text)]."""
@@ -81,7 +92,9 @@ class TrainingText:
         while True:
             target = text[i : i + min(reach, limit)]
             low, high = 0, len(self._suffixes)
-            while low < high:  # the first suffix not below the target; its neighbours share the longest prefixes
+            while (
+                low < high
+            ):  # the first suffix not below the target; its neighbours share the longest prefixes
                 middle = (low + high) // 2
                 start = self._suffixes[middle]
                 if self._text[start : start + len(target)] < target:
@@ -115,10 +128,18 @@ class TrainingText:
                 start = spans[-1].end  # overlaps the span before: only what is new counts
             spans.append(Span(start, end, self.chapter_of(int(places[i]))))
         for first in range(0, len(text), 500):
-            inside = np.minimum(lengths[first : first + 500], np.arange(min(500, len(text) - first), 0, -1))
+            inside = np.minimum(
+                lengths[first : first + 500], np.arange(min(500, len(text) - first), 0, -1)
+            )
             if len(inside) and inside.max() > 0:
                 at = int(inside.argmax())
-                longest.append(Span(first + at, first + at + int(inside[at]), self.chapter_of(int(places[first + at]))))
+                longest.append(
+                    Span(
+                        first + at,
+                        first + at + int(inside[at]),
+                        self.chapter_of(int(places[first + at])),
+                    )
+                )
         return Novelty(len(text), seen, tuple(spans), tuple(longest))
 
 
@@ -164,11 +185,15 @@ class Marker:
     def _print(self, *, final: bool) -> str:
         lengths, _ = self._book.matches(self._text)
         starts = np.arange(len(lengths))
-        change = np.zeros(len(lengths) + 1, np.int64)  # +1 where a copied span begins, -1 behind its end
+        change = np.zeros(
+            len(lengths) + 1, np.int64
+        )  # +1 where a copied span begins, -1 behind its end
         np.add.at(change, starts[lengths >= SPAN], 1)
         np.add.at(change, (starts + lengths)[lengths >= SPAN], -1)
         copied = np.cumsum(change)[:-1] > 0
-        growing = starts[(starts + lengths == len(lengths)) & (lengths > 0)]  # matches that the next piece may prolong
+        growing = starts[
+            (starts + lengths == len(lengths)) & (lengths > 0)
+        ]  # matches that the next piece may prolong
         decided = len(lengths) if final or not len(growing) else int(growing[0])
         out = []
         while self._done < len(lengths) and (self._done < decided or copied[self._done]):
@@ -191,9 +216,18 @@ def mark(text: str, book: TrainingText) -> str:
 def describe(novelty: Novelty, human: Novelty | None) -> str:
     """One line for the terminal: 5-grams seen, characters in copied spans, both beside the human row, and the longest span."""
     longest = max(novelty.longest, key=lambda span: span.end - span.start, default=None)
-    where = f"longest {longest.end - longest.start} (chapter {longest.chapter})" if longest else "no character of it is in the book"
+    where = (
+        f"longest {longest.end - longest.start} (chapter {longest.chapter})"
+        if longest
+        else "no character of it is in the book"
+    )
     grams, copied = (
-        (f" (held-out chapters {x})" for x in (f"{human.seen_share(5):.1%}", f"{human.copied_share:.2%}")) if human else ("", "")
+        (
+            f" (held-out chapters {x})"
+            for x in (f"{human.seen_share(5):.1%}", f"{human.copied_share:.2%}")
+        )
+        if human
+        else ("", "")
     )
     return (
         f"recitation: 5-grams from the training text {novelty.seen_share(5):.1%}{grams}, "

@@ -73,7 +73,11 @@ class Evaluator:
           One float32 array of len(sequence) - 1 per sequence.
         """
         block = self.model.cfg.block_size
-        jobs = [(number, window) for number, ids in enumerate(sequences) for window in sliding_windows(len(ids) - 1, block)]
+        jobs = [
+            (number, window)
+            for number, ids in enumerate(sequences)
+            for window in sliding_windows(len(ids) - 1, block)
+        ]
         out = [np.zeros(len(ids) - 1, np.float32) for ids in sequences]
         pending = None
         for first in range(0, len(jobs), self.batch_size):
@@ -141,7 +145,10 @@ def encode(tokenizer, texts) -> list[list[int]]:
 
 def scores(nats, texts) -> list[Score]:
     """A Score per text from the nats of its tokens."""
-    return [Score(float(n.sum(dtype=np.float64)), len(n), len(text)) for n, text in zip(nats, texts, strict=True)]
+    return [
+        Score(float(n.sum(dtype=np.float64)), len(n), len(text))
+        for n, text in zip(nats, texts, strict=True)
+    ]
 
 
 def mix(nats, weights) -> list[np.ndarray]:
@@ -154,7 +161,9 @@ def mix(nats, weights) -> list[np.ndarray]:
     assert abs(sum(weights) - 1) < 1e-9
 
     def one(of):
-        return -np.logaddexp.reduce([np.log(w) - np.asarray(n, np.float64) for w, n in zip(weights, of, strict=True) if w])
+        return -np.logaddexp.reduce(
+            [np.log(w) - np.asarray(n, np.float64) for w, n in zip(weights, of, strict=True) if w]
+        )
 
     return [one(of) for of in zip(*nats, strict=True)]
 
@@ -173,7 +182,9 @@ def total(scores) -> Score:
     return sum(scores, Score(0.0, 0, 0))
 
 
-def paired_difference(bits, baseline_bits, chars, *, draws: int = 4000) -> tuple[float, float, float]:
+def paired_difference(
+    bits, baseline_bits, chars, *, draws: int = 4000
+) -> tuple[float, float, float]:
     """Difference in bits/char of two models on the same chapters, with its bootstrap interval (Efron & Tibshirani 1993).
 
     Args:
@@ -189,6 +200,8 @@ def paired_difference(bits, baseline_bits, chars, *, draws: int = 4000) -> tuple
     rng = np.random.default_rng(0)
     which = rng.integers(chapters, size=(draws, chapters))
     rows = rng.integers(seeds, size=(draws, seeds))
-    drawn = saved[rows[:, :, None], which[:, None, :]].mean(axis=1).sum(axis=-1) / chars[which].sum(axis=-1)
+    drawn = saved[rows[:, :, None], which[:, None, :]].mean(axis=1).sum(axis=-1) / chars[which].sum(
+        axis=-1
+    )
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(saved.mean(axis=0).sum() / chars.sum()), float(low), float(high)

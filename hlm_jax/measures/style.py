@@ -37,9 +37,14 @@ class Style:
 
     def __init__(self, reference, human):
         self._log_p = [_log_shares(reference, n) for n in (1, 2)]
-        rows = np.array([[*self.measure(piece).values()] for text in human for piece in pieces(text)])
+        rows = np.array(
+            [[*self.measure(piece).values()] for text in human for piece in pieces(text)]
+        )
         self.names = tuple(self.measure("").keys())
-        self.human, self.spread = dict(zip(self.names, rows.mean(0), strict=True)), dict(zip(self.names, rows.std(0), strict=True))
+        self.human, self.spread = (
+            dict(zip(self.names, rows.mean(0), strict=True)),
+            dict(zip(self.names, rows.std(0), strict=True)),
+        )
 
     def measure(self, text: str) -> dict[str, float]:
         """{measure: value} of one piece."""
@@ -65,10 +70,14 @@ class Style:
         """
         rows = [self.measure(piece) for text in texts for piece in pieces(text)]
         if not rows:
-            raise UserError(f"no text has {PIECE // 2} characters to be measured: ask for more with --max_new_tokens")
+            raise UserError(
+                f"no text has {PIECE // 2} characters to be measured: ask for more with --max_new_tokens"
+            )
         mean = {name: float(np.mean([row[name] for row in rows])) for name in self.names}
         # A measure that never varies in real text, such as loops, still has a scale: a hundredth.
-        away = [abs(mean[name] - self.human[name]) / max(self.spread[name], 0.01) for name in self.names]
+        away = [
+            abs(mean[name] - self.human[name]) / max(self.spread[name], 0.01) for name in self.names
+        ]
         return mean, float(np.mean(away))
 
 
@@ -86,9 +95,13 @@ def _closed(text: str) -> float:
 
 
 def _log_shares(texts, n: int) -> dict[str, float]:
-    counts = collections.Counter(text[i : i + n] for text in texts for i in range(len(text) - n + 1))
+    counts = collections.Counter(
+        text[i : i + n] for text in texts for i in range(len(text) - n + 1)
+    )
     total = counts.total() + 1
-    return {gram: float(np.log2(total / count)) for gram, count in counts.items()} | {"": float(np.log2(total))}
+    return {gram: float(np.log2(total / count)) for gram, count in counts.items()} | {
+        "": float(np.log2(total))
+    }
 
 
 def _cost(text: str, log_p: dict[str, float], n: int) -> float:

@@ -33,7 +33,9 @@ class Strategy:
     def __post_init__(self):
         for name, low, high in (("top_p", 0, 1), ("min_p", 0, 1)):
             if not low <= getattr(self, name) <= high:
-                raise UserError(f"--{name} must lie between {low} and {high}, not {getattr(self, name)}")
+                raise UserError(
+                    f"--{name} must lie between {low} and {high}, not {getattr(self, name)}"
+                )
         if self.temperature < 0 or self.top_k < 0:
             raise UserError("--temperature and --top_k must not be negative")
         if self.repetition_penalty <= 0:
@@ -57,7 +59,9 @@ def filter_logits(logits_BV, seen_BV, strategy: Strategy):
         p = jax.nn.softmax(descending, axis=-1)
         # A token stays while those before it sum to less than top_p: the one that crosses the line is kept.
         inside = jnp.cumsum(p, axis=-1) - p < strategy.top_p
-        smallest = jnp.min(jnp.where(inside.at[:, 0].set(True), descending, jnp.inf), axis=-1, keepdims=True)
+        smallest = jnp.min(
+            jnp.where(inside.at[:, 0].set(True), descending, jnp.inf), axis=-1, keepdims=True
+        )
         logits_BV = jnp.where(logits_BV < smallest, -jnp.inf, logits_BV)
     if strategy.min_p > 0.0:
         floor = logits_BV.max(-1, keepdims=True) + jnp.log(strategy.min_p)
@@ -87,10 +91,14 @@ class Generator:
 
     def _prefill_step(self, params, tokens_BT, pad_B):
         cache = init_cache(self.model.cfg, tokens_BT.shape[0], self.model.cfg.block_size)
-        logits_BTV, cache = self.model.apply({"params": params}, tokens_BT, cache=cache, pad_B=pad_B)
+        logits_BTV, cache = self.model.apply(
+            {"params": params}, tokens_BT, cache=cache, pad_B=pad_B
+        )
         return cache, logits_BTV[:, -1]
 
-    def _decode_steps(self, params, cache, logits_BV, seen_BV, state_B, automaton, pad_B, key, slot, first, count):
+    def _decode_steps(
+        self, params, cache, logits_BV, seen_BV, state_B, automaton, pad_B, key, slot, first, count
+    ):
         """Draws `count` tokens, the first from `logits_BV`; all of it stays on the device."""
         allowed_SV, after_SV = automaton
         batch = logits_BV.shape[0]
@@ -103,12 +111,16 @@ class Generator:
             out_BN = jax.lax.dynamic_update_slice(out_BN, token_B[:, None], (0, i))
             seen_BV = seen_BV.at[jnp.arange(batch), token_B].set(True)
             state_B = after_SV[state_B, token_B]
-            logits_BTV, cache = self.model.apply({"params": params}, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B)
+            logits_BTV, cache = self.model.apply(
+                {"params": params}, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B
+            )
             return cache, logits_BTV[:, 0], seen_BV, state_B, out_BN
 
         return jax.lax.fori_loop(0, count, body, (cache, logits_BV, seen_BV, state_B, out_BN))
 
-    def stream(self, params, prompts, max_new_tokens: int, seed: int, automaton=None) -> Iterator[np.ndarray]:
+    def stream(
+        self, params, prompts, max_new_tokens: int, seed: int, automaton=None
+    ) -> Iterator[np.ndarray]:
         """Yields int32 [batch, n] blocks of new tokens, `max_new_tokens` columns in all.
 
         Args:
@@ -127,7 +139,9 @@ class Generator:
             raise UserError(f"--max_new_tokens must be at least 1, not {max_new_tokens}")
         for prompt in prompts:
             if not 1 <= len(prompt) < block:
-                raise UserError(f"a prompt has {len(prompt)} tokens: this model reads 1 to {block - 1}")
+                raise UserError(
+                    f"a prompt has {len(prompt)} tokens: this model reads 1 to {block - 1}"
+                )
             if not 0 <= min(prompt) <= max(prompt) < vocab:
                 raise UserError(f"a prompt holds token ids outside 0..{vocab - 1}")
         history = [list(map(int, prompt)) for prompt in prompts]
@@ -136,7 +150,12 @@ class Generator:
             seen[row, prompt] = True
         seen_BV, key, made = jnp.asarray(seen), jax.random.key(seed), 0
         state_B = jnp.zeros(len(prompts), jnp.int32)
-        automaton = tuple(map(jnp.asarray, automaton or (np.ones((1, vocab), bool), np.zeros((1, vocab), np.int32))))
+        automaton = tuple(
+            map(
+                jnp.asarray,
+                automaton or (np.ones((1, vocab), bool), np.zeros((1, vocab), np.int32)),
+            )
+        )
         width = min(block - 1, _bucket(max(map(len, history))))
         while made < max_new_tokens:
             rows = [ids[-width:] for ids in history]
@@ -147,7 +166,17 @@ class Generator:
             while made < max_new_tokens and slot < block:
                 count = min(self.dispatch_tokens, max_new_tokens - made, block - slot)
                 cache, logits_BV, seen_BV, state_B, out_BN = self._decode(
-                    params, cache, logits_BV, seen_BV, state_B, automaton, pad_B, key, slot, made, count
+                    params,
+                    cache,
+                    logits_BV,
+                    seen_BV,
+                    state_B,
+                    automaton,
+                    pad_B,
+                    key,
+                    slot,
+                    made,
+                    count,
                 )
                 new = np.asarray(out_BN)[:, :count]
                 for ids, row in zip(history, new.tolist(), strict=True):
@@ -156,14 +185,22 @@ class Generator:
                 yield new
             width = max(1, block // 2)
 
-    def generate(self, params, prompts, max_new_tokens: int, seed: int, automaton=None) -> np.ndarray:
+    def generate(
+        self, params, prompts, max_new_tokens: int, seed: int, automaton=None
+    ) -> np.ndarray:
         """All new tokens at once, int32 [batch, max_new_tokens]."""
-        return np.concatenate(list(self.stream(params, prompts, max_new_tokens, seed, automaton)), axis=1)
+        return np.concatenate(
+            list(self.stream(params, prompts, max_new_tokens, seed, automaton)), axis=1
+        )
 
 
 def spread_windows(sequences, tokens: int, number: int) -> np.ndarray:
     """At most `number` windows of 2 x `tokens` ids, spread evenly over token sequences; int32 [n, 2 x tokens], n may be 0."""
-    windows = [ids[at : at + 2 * tokens] for ids in sequences for at in range(0, len(ids) - 2 * tokens + 1, tokens)]
+    windows = [
+        ids[at : at + 2 * tokens]
+        for ids in sequences
+        for at in range(0, len(ids) - 2 * tokens + 1, tokens)
+    ]
     chosen = np.linspace(0, len(windows) - 1, min(number, len(windows))).astype(int)
     return np.array([windows[i] for i in chosen], np.int32).reshape(-1, 2 * tokens)
 
@@ -174,7 +211,9 @@ def extracted_tokens(model: GPT, params, windows) -> np.ndarray:
     The extraction test of Carlini et al., arXiv 2202.07646.
     """
     half = windows.shape[1] // 2
-    made = generator(model, Strategy(temperature=0.0)).generate(params, windows[:, :half].tolist(), half, 0)
+    made = generator(model, Strategy(temperature=0.0)).generate(
+        params, windows[:, :half].tolist(), half, 0
+    )
     same = made == windows[:, half:]
     return np.where(same.all(axis=1), half, same.argmin(axis=1))
 

@@ -98,7 +98,10 @@ def _einsum(spec, dtype, out_dtype, a, b):
 
 
 def _einsum_forward(spec, dtype, out_dtype, a, b):
-    types = jnp.zeros(0, a.dtype), jnp.zeros(0, b.dtype)  # gradients take the types of what they are gradients of
+    types = (
+        jnp.zeros(0, a.dtype),
+        jnp.zeros(0, b.dtype),
+    )  # gradients take the types of what they are gradients of
     a, b = a.astype(dtype), b.astype(dtype)
     return _product(spec, a, b, out_dtype), (a, b, types)
 
@@ -109,11 +112,15 @@ def _einsum_backward(spec, dtype, out_dtype, saved, grad):
     grad = grad.astype(dtype)
 
     def product(x, x_axes, y, y_axes, axes, result):
-        if axes[0] not in x_axes:  # the operand that holds the result's first axis stands first: no transposed result
+        if (
+            axes[0] not in x_axes
+        ):  # the operand that holds the result's first axis stands first: no transposed result
             x, x_axes, y, y_axes = y, y_axes, x, x_axes
         return _product(f"{x_axes},{y_axes}->{axes}", x, y, result)
 
-    return product(grad, out, b, right, left, a_type.dtype), product(a, left, grad, out, right, b_type.dtype)
+    return product(grad, out, b, right, left, a_type.dtype), product(
+        a, left, grad, out, right, b_type.dtype
+    )
 
 
 _einsum.defvjp(_einsum_forward, _einsum_backward)
@@ -136,7 +143,9 @@ def random_bits(shape, key):
     """Random uint32 of this shape, cheap and independent of how the array is cut over devices."""
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
-        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(math.prod(shape[axis + 1 :]) % 2**32)
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(
+            math.prod(shape[axis + 1 :]) % 2**32
+        )
     seed = jax.random.bits(key, (2,), jnp.uint32)
     return _hash(_hash(index ^ seed[0]) ^ seed[1])
 
@@ -161,7 +170,9 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD):
-        kernel_DF = self.param("kernel", nn.initializers.normal(self.std), (x_BTD.shape[-1], self.features))
+        kernel_DF = self.param(
+            "kernel", nn.initializers.normal(self.std), (x_BTD.shape[-1], self.features)
+        )
         y_BTF = einsum("BTD,DF->BTF", x_BTD, kernel_DF, self.dtype)
         if self.use_bias:
             y_BTF += self.param("bias", nn.initializers.zeros, (self.features,))
@@ -177,7 +188,9 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         x = x.astype(jnp.float32)
         x = x - x.mean(-1, keepdims=True)
-        return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + LAYER_NORM_EPS) * scale + bias
+        return (
+            x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + LAYER_NORM_EPS) * scale + bias
+        )
 
 
 class RMSNorm(nn.Module):
@@ -197,14 +210,18 @@ def rotate(x_BHTK, position_BT, theta: float):
     angle_B1TK = (position_BT[..., None] * frequency_K)[:, None, :, :]
     cos, sin = jnp.cos(angle_B1TK), jnp.sin(angle_B1TK)
     # (a, b) -> (a cos - b sin, b cos + a sin), without cutting the array into halves and joining them again.
-    return x_BHTK * jnp.concatenate([cos, cos], -1) + jnp.roll(x_BHTK, half, -1) * jnp.concatenate([-sin, sin], -1)
+    return x_BHTK * jnp.concatenate([cos, cos], -1) + jnp.roll(x_BHTK, half, -1) * jnp.concatenate(
+        [-sin, sin], -1
+    )
 
 
 def _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, dtype):
     """cuDNN's flash attention on a GPU (compute capability >= 8.0, half precision), the same through XLA elsewhere. No dropout."""
     q_BTHK, k_BSHK, v_BSHK = (x.swapaxes(1, 2).astype(dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
     implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    y_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=mask_BTS[:, None], implementation=implementation)
+    y_BTHK = jax.nn.dot_product_attention(
+        q_BTHK, k_BSHK, v_BSHK, mask=mask_BTS[:, None], implementation=implementation
+    )
     return y_BTHK.swapaxes(1, 2)
 
 
@@ -222,7 +239,9 @@ class Attention(nn.Module):
         batch, length, _ = x_BTD.shape
         qkv = Dense(3 * cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, name="qkv")(x_BTD)
         # Heads before positions: the layout in which every product of both passes is one plain batched matrix product.
-        qkv_3BHTK = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width).transpose(2, 0, 3, 1, 4)
+        qkv_3BHTK = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width).transpose(
+            2, 0, 3, 1, 4
+        )
         q_BHTK, k_BHSK, v_BHSK = qkv_3BHTK
         if qwen3:
             q_BHTK = rotate(RMSNorm(name="q_norm")(q_BHTK), position_BT, cfg.rope_theta)
@@ -234,10 +253,14 @@ class Attention(nn.Module):
         if self.attention == "fused" and kv is None and (key is None or cfg.dropout == 0.0):
             y_BHTK = _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, self.dtype)
         else:
-            y_BHTK = self._attend(q_BHTK, k_BHSK, v_BHSK, mask_BTS, causal=kv is None, key=_site(key, 0))
+            y_BHTK = self._attend(
+                q_BHTK, k_BHSK, v_BHSK, mask_BTS, causal=kv is None, key=_site(key, 0)
+            )
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
-        y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")(y_BTD)
+        y_BTD = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")(
+            y_BTD
+        )
         return y_BTD, (k_BHSK, v_BHSK)
 
     def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, *, causal: bool, key):
@@ -252,9 +275,19 @@ class Attention(nn.Module):
         for first in range(0, length, rows):
             queries = slice(first, first + rows)
             keys = slice(first + rows) if causal else slice(None)
-            scores_BHTS = einsum("BHTK,BHSK->BHTS", q_BHTK[:, :, queries], k_BHSK[:, :, keys], self.dtype, jnp.float32)
-            scores_BHTS = jnp.where(mask_BTS[:, None, queries, keys], scores_BHTS * self.cfg.head_width**-0.5, _MASKED)
-            weight_BHTS = dropout(jax.nn.softmax(scores_BHTS, axis=-1), self.cfg.dropout, _site(key, first))
+            scores_BHTS = einsum(
+                "BHTK,BHSK->BHTS",
+                q_BHTK[:, :, queries],
+                k_BHSK[:, :, keys],
+                self.dtype,
+                jnp.float32,
+            )
+            scores_BHTS = jnp.where(
+                mask_BTS[:, None, queries, keys], scores_BHTS * self.cfg.head_width**-0.5, _MASKED
+            )
+            weight_BHTS = dropout(
+                jax.nn.softmax(scores_BHTS, axis=-1), self.cfg.dropout, _site(key, first)
+            )
             parts.append(einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK[:, :, keys], self.dtype))
         return jnp.concatenate(parts, axis=2)
 
@@ -271,11 +304,15 @@ class MLP(nn.Module):
         qwen3 = cfg.form == "qwen3"
         up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, dtype=self.dtype, name="up")(x_BTD)
         if qwen3:
-            up_BTF *= jax.nn.silu(Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")(x_BTD))
+            up_BTF *= jax.nn.silu(
+                Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")(x_BTD)
+            )
         else:
             up_BTF = jax.nn.gelu(up_BTF, approximate=True)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
-        return Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="down")(up_BTF)
+        return Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="down")(
+            up_BTF
+        )
 
 
 class Block(nn.Module):
@@ -289,7 +326,9 @@ class Block(nn.Module):
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
         h_BTD = norm(name="attention_norm")(x_BTD)
-        h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(h_BTD, position_BT, mask_BTS, kv, start, key)
+        h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(
+            h_BTD, position_BT, mask_BTS, kv, start, key
+        )
         x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
         h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD))
         return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
@@ -303,7 +342,9 @@ class GPT(nn.Module):
     attention: str = "xla"  # or "fused", used where there is neither a cache nor dropout
 
     @nn.compact
-    def __call__(self, tokens_BT, *, cache: KVCache | None = None, start=0, pad_B=None, dropout_key=None):
+    def __call__(
+        self, tokens_BT, *, cache: KVCache | None = None, start=0, pad_B=None, dropout_key=None
+    ):
         """Logits of the next token at every position.
 
         Args:
@@ -322,14 +363,24 @@ class GPT(nn.Module):
         slot_T = start + jnp.arange(length)
         slot_S = jnp.arange(length if cache is None else cache.size)
         position_BT = jnp.maximum(slot_T[None, :] - pad_B[:, None], 0)
-        mask_BTS = (slot_S[None, None, :] <= slot_T[None, :, None]) & (slot_S[None, None, :] >= pad_B[:, None, None])
+        mask_BTS = (slot_S[None, None, :] <= slot_T[None, :, None]) & (
+            slot_S[None, None, :] >= pad_B[:, None, None]
+        )
 
-        embedding_VD = self.param("token_embedding", nn.initializers.normal(INIT_STD), (cfg.vocab_size, cfg.n_embd))
+        embedding_VD = self.param(
+            "token_embedding", nn.initializers.normal(INIT_STD), (cfg.vocab_size, cfg.n_embd)
+        )
         x_BTD = embedding_VD[tokens_BT]
         if cfg.form == "gpt2":
-            table = self.param("position_embedding", nn.initializers.normal(INIT_STD), (cfg.block_size, cfg.n_embd))
+            table = self.param(
+                "position_embedding", nn.initializers.normal(INIT_STD), (cfg.block_size, cfg.n_embd)
+            )
             x_BTD += table[position_BT]
-        x_BTD = dropout(x_BTD, cfg.dropout if cfg.embedding_dropout < 0 else cfg.embedding_dropout, _site(dropout_key, cfg.n_layer))
+        x_BTD = dropout(
+            x_BTD,
+            cfg.dropout if cfg.embedding_dropout < 0 else cfg.embedding_dropout,
+            _site(dropout_key, cfg.n_layer),
+        )
         keys, values = [], []
         for i in range(cfg.n_layer):
             kv = None if cache is None else (cache.keys[i], cache.values[i])

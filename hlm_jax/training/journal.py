@@ -25,8 +25,12 @@ class MetricsWriter:
             partial.replace(self.path)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {self.path} ({error.strerror}): choose another --workdir") from error
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+            raise UserError(
+                f"cannot write {self.path} ({error.strerror}): choose another --workdir"
+            ) from error
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None
+        )
 
     def write(self, step: int, **values) -> None:
         """One record; numbers also go to TensorBoard."""
@@ -62,14 +66,31 @@ class Progress:
         if sys.stderr.isatty():
             import tqdm
 
-            self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.1)
-        self._began = self._first = None  # set by the first line: what came before it was compilation
+            self._bar = tqdm.tqdm(
+                total=total_steps,
+                initial=start_step,
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
+        self._began = self._first = (
+            None  # set by the first line: what came before it was compilation
+        )
 
     def step(self, step: int) -> None:
         if self._bar:
             self._bar.update(step - self._bar.n)
 
-    def line(self, step: int, *, epoch: float, loss: float, learning_rate: float, tokens_per_second: float, val: float | None) -> None:
+    def line(
+        self,
+        step: int,
+        *,
+        epoch: float,
+        loss: float,
+        learning_rate: float,
+        tokens_per_second: float,
+        val: float | None,
+    ) -> None:
         """step, epoch, loss, validation bits/char, learning rate, tokens/s and the time left."""
         held_out = "" if val is None else f"  val {val:.4f} bits/char"
         text = f"epoch {epoch:.2f}  loss {loss:.4f}{held_out}  lr {learning_rate:.2e}  {tokens_per_second:,.0f} tokens/s"
@@ -80,7 +101,9 @@ class Progress:
             if self._began is None:
                 self._began, self._first = time.monotonic(), step
             elif step > self._first:
-                left = (time.monotonic() - self._began) / (step - self._first) * (self._total - step)
+                left = (
+                    (time.monotonic() - self._began) / (step - self._first) * (self._total - step)
+                )
                 left = f"  left {duration(left)}"
             self.say(f"step {step}/{self._total}  {text}{left}")
 
@@ -114,34 +137,68 @@ def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
 
     records = read_metrics(workdir)
     train = [(r["step"], r["loss"]) for r in records if "loss" in r]
-    held_out = [(r["step"], r["val_nats_per_token"], r["val_bits_per_char"]) for r in records if "val_bits_per_char" in r]
+    held_out = [
+        (r["step"], r["val_nats_per_token"], r["val_bits_per_char"])
+        for r in records
+        if "val_bits_per_char" in r
+    ]
     extracted = [(r["step"], 100 * r["extracted_share"]) for r in records if "extracted_share" in r]
     panels = 1 + bool(held_out) + bool(extracted)
-    figure = Figure(figsize=(6.4 if panels == 1 else 5 * panels, 4.2), dpi=120, layout="constrained")
+    figure = Figure(
+        figsize=(6.4 if panels == 1 else 5 * panels, 4.2), dpi=120, layout="constrained"
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     if train:
-        axes[0].plot(*zip(*train, strict=True), color="#4878a8", linewidth=1.2, label="train (dropout and noise on)")
+        axes[0].plot(
+            *zip(*train, strict=True),
+            color="#4878a8",
+            linewidth=1.2,
+            label="train (dropout and noise on)",
+        )
     if held_out:
         steps, nats, bits = zip(*held_out, strict=True)
-        axes[0].plot(steps, nats, color="#c44e52", marker="o", markersize=3.5, label="validation chapters")
-        axes[1].plot(steps, bits, color="#c44e52", marker="o", markersize=3.5, label="this model, validation chapters")
+        axes[0].plot(
+            steps, nats, color="#c44e52", marker="o", markersize=3.5, label="validation chapters"
+        )
+        axes[1].plot(
+            steps,
+            bits,
+            color="#c44e52",
+            marker="o",
+            markersize=3.5,
+            label="this model, validation chapters",
+        )
         best = min(range(len(bits)), key=bits.__getitem__)
-        axes[1].annotate(f"{bits[best]:.3f}", (steps[best], bits[best]), textcoords="offset points", xytext=(0, 8), ha="center")
+        axes[1].annotate(
+            f"{bits[best]:.3f}",
+            (steps[best], bits[best]),
+            textcoords="offset points",
+            xytext=(0, 8),
+            ha="center",
+        )
         if floor_bits_per_char is not None:
             label = f"Kneser-Ney 5-gram, {floor_bits_per_char:.3f}"
-            axes[1].axhline(floor_bits_per_char, color="#555555", linestyle="--", linewidth=1.2, label=label)
+            axes[1].axhline(
+                floor_bits_per_char, color="#555555", linestyle="--", linewidth=1.2, label=label
+            )
         axes[1].set(xlabel="step", ylabel="bits per character", title="Held-out text")
     if extracted:
         axes[2].plot(
-            *zip(*extracted, strict=True), color="#8172b3", marker="o", markersize=3.5, label="training passages given back word for word"
+            *zip(*extracted, strict=True),
+            color="#8172b3",
+            marker="o",
+            markersize=3.5,
+            label="training passages given back word for word",
         )
         axes[2].set(xlabel="step", ylabel="% of 64 passages", title="Recitation", ylim=(-2, 102))
     axes[0].set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
     for ax in axes:
         ax.grid(alpha=0.25)
         ax.set_xlim(left=0)
-        if ax.get_legend_handles_labels()[0]:  # none yet where the first evaluation comes before the first log line
+        if ax.get_legend_handles_labels()[
+            0
+        ]:  # none yet where the first evaluation comes before the first log line
             ax.legend(frameon=False)
         ax.spines[["top", "right"]].set_visible(False)
     path = Path(workdir) / "loss.png"

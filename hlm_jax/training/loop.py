@@ -35,8 +35,12 @@ def train(config, workdir: Path) -> None:
     Raises:
       UserError: anything the user can mend, before or during training; what was saved stays.
     """
-    if jax.config.jax_compilation_cache_dir is None:  # not set by the environment: beside the runs, shared by them
-        jax.config.update("jax_compilation_cache_dir", str((workdir.parent / ".jax_cache").resolve()))
+    if (
+        jax.config.jax_compilation_cache_dir is None
+    ):  # not set by the environment: beside the runs, shared by them
+        jax.config.update(
+            "jax_compilation_cache_dir", str((workdir.parent / ".jax_cache").resolve())
+        )
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     main_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
@@ -60,16 +64,24 @@ class Trainer:
         self.say(corpus.describe(book.report))
         self.book, self.splits = book, corpus.split_chapters(book.chapters, **config.split)
         training_texts = [chapter.text for chapter in self.splits["train"]]
-        self.tokenizer = train_tokenizer(training_texts, vocab_size=config.model.vocab_size, **config.tokenizer)
+        self.tokenizer = train_tokenizer(
+            training_texts, vocab_size=config.model.vocab_size, **config.tokenizer
+        )
         tokens = data.token_stream(self.tokenizer, self.splits["train"])
         block, batch = config.model.block_size, config.train.batch_size
         self.windows = data.Windows(tokens, block_size=block, batch_size=batch, seed=config.seed)
-        self.total_steps = config.train.steps or math.ceil(config.train.epochs * self.windows.steps_per_epoch)
+        self.total_steps = config.train.steps or math.ceil(
+            config.train.epochs * self.windows.steps_per_epoch
+        )
         self.floor = None
         self.val_texts = [chapter.text for chapter in self.splits["val"]]
         self.val_sequences = encode(self.tokenizer, self.val_texts)
         half = min(50, block // 2)
-        sequences = [self.tokenizer.encode(chapter.text) for chapter in self.splits["train"]] if config.train.eval_extraction else []
+        sequences = (
+            [self.tokenizer.encode(chapter.text) for chapter in self.splits["train"]]
+            if config.train.eval_extraction
+            else []
+        )
         self.extraction_windows = spread_windows(sequences, half, 64)
         if self.val_texts:
             self.floor = KneserNey(training_texts).bits_per_char(self.val_texts)
@@ -84,14 +96,20 @@ class Trainer:
         # Training multiplies in the device's fast type; evaluation and samples in float32, as every later reader does.
         dtype, reason = train_step.resolve_dtype(config.dtype)
         self.model = GPT(GPTConfig(**config.model))
-        attention, why = train_step.resolve_attention(config.attention, self.model.cfg, dtype, batch)
+        attention, why = train_step.resolve_attention(
+            config.attention, self.model.cfg, dtype, batch
+        )
         trained = GPT(self.model.cfg, dtype, attention)
         self.dtype = dtype
-        optimizer, self.learning_rate = optim.make_optimizer(**config.optim, total_steps=self.total_steps, product_dtype=dtype)
+        optimizer, self.learning_rate = optim.make_optimizer(
+            **config.optim, total_steps=self.total_steps, product_dtype=dtype
+        )
         ema_decay = config.train.ema_decay
         root = jax.random.key(config.seed)
         self.dropout_key = jax.random.fold_in(root, 1)
-        self._init = lambda: train_step.init_state(trained, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh)
+        self._init = lambda: train_step.init_state(
+            trained, optimizer, jax.random.fold_in(root, 0), ema_decay=ema_decay, mesh=self.mesh
+        )
         teachers = self._teachers(dtype)
         self.teacher_params = [params for _, params in teachers]
         self.train_steps = train_step.make_train_step(
@@ -118,22 +136,35 @@ class Trainer:
         )
         if main_process:
             self.tokenizer.save(workdir / "tokenizer")
-        self.checkpointer = checkpoint.Checkpointer(workdir, keep_latest=config.checkpoint.keep_latest)
+        self.checkpointer = checkpoint.Checkpointer(
+            workdir, keep_latest=config.checkpoint.keep_latest
+        )
         self.metrics = {}  # of the newest evaluation, and the best one so far
         self.painter_job = None
-        self.seconds = self.stalled = self.computing = 0.0  # of this process's loop: all, nothing computed, evaluation and samples
+        self.seconds = self.stalled = self.computing = (
+            0.0  # of this process's loop: all, nothing computed, evaluation and samples
+        )
 
     def _teachers(self, dtype: str):
         """The models that this run learns from beside the text, and their weights, whole on every device."""
         teachers, block = [], self.config.model.block_size
         for workdir in self.config.train.teachers:
             run = load_run(workdir)
-            if run.tokenizer.fingerprint != self.tokenizer.fingerprint:  # one of other training chapters, too, may know the held-out ones
-                raise UserError(f"train.teachers: {workdir} was trained with another text, split or tokenizer than this run")
+            if (
+                run.tokenizer.fingerprint != self.tokenizer.fingerprint
+            ):  # one of other training chapters, too, may know the held-out ones
+                raise UserError(
+                    f"train.teachers: {workdir} was trained with another text, split or tokenizer than this run"
+                )
             if run.model.cfg.block_size < block:
-                raise UserError(f"train.teachers: {workdir} reads {run.model.cfg.block_size} tokens, this run's windows have {block}")
+                raise UserError(
+                    f"train.teachers: {workdir} reads {run.model.cfg.block_size} tokens, this run's windows have {block}"
+                )
             whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-            params = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, whole, lambda i, x=x: x[i]), run.params)  # noqa: B023
+            params = jax.tree.map(
+                lambda x: jax.make_array_from_callback(x.shape, whole, lambda i, x=x: x[i]),
+                run.params,
+            )  # noqa: B023
             teachers.append((GPT(run.model.cfg, dtype), params))
         return teachers
 
@@ -147,7 +178,9 @@ class Trainer:
         if path.exists():
             changed = configs.differences(json.loads(path.read_text(encoding="utf-8")), now)
             if changed:
-                raise UserError(f"{self.workdir} holds a run with another config ({'; '.join(changed)}): use another --workdir")
+                raise UserError(
+                    f"{self.workdir} holds a run with another config ({'; '.join(changed)}): use another --workdir"
+                )
 
     def _record_config(self) -> None:
         """Only once training begins: a run that failed on its corpus binds nobody to its config."""
@@ -171,7 +204,9 @@ class Trainer:
             self.say(warning)
         self._record_config()
         self.writer = MetricsWriter(self.workdir, start_step=start) if self.main_process else None
-        self.progress = Progress(start_step=start, total_steps=self.total_steps) if self.main_process else None
+        self.progress = (
+            Progress(start_step=start, total_steps=self.total_steps) if self.main_process else None
+        )
         with StopRequest() as stop:
             state = self._loop(state, start, stop)
         if self.writer:
@@ -187,7 +222,9 @@ class Trainer:
 
     def _start_state(self):
         state = self._init()
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
         restored = self.checkpointer.restore_latest(abstract)
         if restored is None:
             return state
@@ -214,7 +251,9 @@ class Trainer:
         share = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
         chunk = np.stack([self.windows.batch_at(step, share) for step in range(first, end)])
         layout = jax.sharding.PartitionSpec(None, train_step.BATCH_AXES)
-        return jax.make_array_from_process_local_data(jax.sharding.NamedSharding(self.mesh, layout), chunk)
+        return jax.make_array_from_process_local_data(
+            jax.sharding.NamedSharding(self.mesh, layout), chunk
+        )
 
     def _loop(self, state, start: int, stop):
         ends = self._dispatches(start)
@@ -222,26 +261,43 @@ class Trainer:
         self.began, self.began_step = time.monotonic(), start
         first_began = self.began
         # While the device computes, one thread cuts the next windows and another draws the plot.
-        with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as self.painter:
+        with (
+            concurrent.futures.ThreadPoolExecutor(1) as reader,
+            concurrent.futures.ThreadPoolExecutor(1) as self.painter,
+        ):
             upcoming = reader.submit(self._load, start, ends[0])
             for i, done in enumerate(ends):
                 first = ends[i - 1] if i else start
-                state, new = self.train_steps(state, upcoming.result(), self.dropout_key, *self.teacher_params)
+                state, new = self.train_steps(
+                    state, upcoming.result(), self.dropout_key, *self.teacher_params
+                )
                 if i + 1 < len(ends):
                     upcoming = reader.submit(self._load, done, ends[i + 1])
-                if pending:  # the dispatch before is done by now: reading it does not hold up the device
+                if (
+                    pending
+                ):  # the dispatch before is done by now: reading it does not hold up the device
                     self._read(*pending)
                 pending = first, new
                 stopping = stop.agreed(first, done, self.config.train.log_every_steps)
                 if self.progress:
                     self.progress.step(done)
-                must_evaluate = self._due(self.config.train.eval_every_steps, done) and bool(self.splits["val"])
+                must_evaluate = self._due(self.config.train.eval_every_steps, done) and bool(
+                    self.splits["val"]
+                )
                 must_save = self._due(self.config.checkpoint.every_steps, done) or must_evaluate
                 if must_evaluate or must_save or stopping:
                     self._read(*pending)
                     pending = None
-                    idle = time.monotonic()  # nothing is left to compute: what is not device work from here on is a stall
-                    computing = self._evaluate(state, done) if must_evaluate else self._plot_and_sample(state, done) if must_save else 0.0
+                    idle = (
+                        time.monotonic()
+                    )  # nothing is left to compute: what is not device work from here on is a stall
+                    computing = (
+                        self._evaluate(state, done)
+                        if must_evaluate
+                        else self._plot_and_sample(state, done)
+                        if must_save
+                        else 0.0
+                    )
                     self._save(state, done, wait=stopping or done == self.total_steps)
                     self.began, self.began_step = time.monotonic(), done
                     self.computing += computing
@@ -260,14 +316,23 @@ class Trainer:
     def _read(self, first: int, metrics) -> None:
         """Waits for a dispatch's metrics, checks every step and logs those that are due."""
         metrics = {name: np.asarray(values) for name, values in metrics.items()}
-        for i, (loss, grad_norm) in enumerate(zip(metrics["loss"].tolist(), metrics["grad_norm"].tolist(), strict=True)):
+        for i, (loss, grad_norm) in enumerate(
+            zip(metrics["loss"].tolist(), metrics["grad_norm"].tolist(), strict=True)
+        ):
             done = first + i + 1
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 if not metrics["skipped"][i] or metrics["loss_scale"][i] <= 1.0:
                     self._refuse(done, loss, grad_norm)
                 continue  # float16 overflowed: the step was skipped and the loss scale halved
             if self._due(self.config.train.log_every_steps, done):
-                self._log(done, loss, grad_norm, {} if self.dtype != "float16" else {"loss_scale": float(metrics["loss_scale"][i])})
+                self._log(
+                    done,
+                    loss,
+                    grad_norm,
+                    {}
+                    if self.dtype != "float16"
+                    else {"loss_scale": float(metrics["loss_scale"][i])},
+                )
 
     def _refuse(self, done: int, loss: float, grad_norm: float) -> None:
         with contextlib.suppress(UserError):
@@ -284,12 +349,24 @@ class Trainer:
     def _log(self, step: int, loss: float, grad_norm: float, more: dict) -> None:
         if not self.main_process:
             return
-        tokens = (step - self.began_step) * self.config.train.batch_size * self.config.model.block_size
+        tokens = (
+            (step - self.began_step) * self.config.train.batch_size * self.config.model.block_size
+        )
         speed = tokens / (time.monotonic() - self.began)
         epoch, rate = step / self.windows.steps_per_epoch, float(self.learning_rate(step - 1))
-        self.writer.write(step, epoch=epoch, loss=loss, grad_norm=grad_norm, learning_rate=rate, tokens_per_second=speed, **more)
+        self.writer.write(
+            step,
+            epoch=epoch,
+            loss=loss,
+            grad_norm=grad_norm,
+            learning_rate=rate,
+            tokens_per_second=speed,
+            **more,
+        )
         val = self.metrics.get("val_bits_per_char")
-        self.progress.line(step, epoch=epoch, loss=loss, learning_rate=rate, tokens_per_second=speed, val=val)
+        self.progress.line(
+            step, epoch=epoch, loss=loss, learning_rate=rate, tokens_per_second=speed, val=val
+        )
 
     def _reading_params(self, state):
         """The weights to evaluate and sample with, as arrays of this process's first device."""
@@ -302,7 +379,10 @@ class Trainer:
         params = self._reading_params(state)
         began = time.monotonic()
         score = total(scores(self.evaluator.token_nats(params, self.val_sequences), self.val_texts))
-        values = {"val_nats_per_token": score.nats_per_token, "val_bits_per_char": score.bits_per_char}
+        values = {
+            "val_nats_per_token": score.nats_per_token,
+            "val_bits_per_char": score.bits_per_char,
+        }
         if len(self.extraction_windows):
             lengths = extracted_tokens(self.model, params, self.extraction_windows)
             values |= {
@@ -313,7 +393,11 @@ class Trainer:
         best = self.metrics.get("best_val_bits_per_char", math.inf)
         self.metrics = self.metrics | values | {"ngram_bits_per_char": self.floor}
         if score.bits_per_char < best:
-            self.metrics |= {"best_val_bits_per_char": score.bits_per_char, "best_step": step, "evaluations_since_best": 0}
+            self.metrics |= {
+                "best_val_bits_per_char": score.bits_per_char,
+                "best_step": step,
+                "evaluations_since_best": 0,
+            }
         else:
             self.metrics["evaluations_since_best"] += 1
         patience = self.config.train.patience
@@ -325,12 +409,16 @@ class Trainer:
                 f"step {step}: validation {score.bits_per_char:.4f} bits/char; Kneser-Ney 5-gram {self.floor:.4f} on the same chapters"
             )
             if self.metrics.get("stopped_early"):
-                self.progress.say(f"stopping early: no better validation score in {patience} evaluations")
+                self.progress.say(
+                    f"stopping early: no better validation score in {patience} evaluations"
+                )
         return computing + self._plot_and_sample(state, step, params)
 
     def _plot_and_sample(self, state, step: int, params=None) -> float:
         """Seconds of device work, as _evaluate."""
-        params = self._reading_params(state) if params is None else params  # every process takes part in gathering them
+        params = (
+            self._reading_params(state) if params is None else params
+        )  # every process takes part in gathering them
         if not self.main_process:
             return 0.0
         if self.painter_job:
@@ -349,7 +437,11 @@ class Trainer:
         strategy = Strategy(temperature=sample.temperature, top_p=sample.top_p)
         prompt = self.tokenizer.encode(sample.prompt) or [self.tokenizer.separator_id]
         ids = generator(self.model, strategy).generate(
-            params, [prompt[-(self.config.model.block_size - 1) :]], sample.max_new_tokens, self.config.seed, self.tokenizer.utf8_automaton
+            params,
+            [prompt[-(self.config.model.block_size - 1) :]],
+            sample.max_new_tokens,
+            self.config.seed,
+            self.tokenizer.utf8_automaton,
         )
         return sample.prompt + StreamDecoder(self.tokenizer).feed(ids[0])
 
@@ -359,7 +451,10 @@ class Trainer:
             # The newest score belongs to an earlier step: this one must not be ranked by it.
             metrics.pop(checkpoint.METRIC, None)
         meta = checkpoint.make_meta(
-            config=configs.to_json(self.config), tokenizer=self.tokenizer, corpus_report=self.book.report, metrics=metrics
+            config=configs.to_json(self.config),
+            tokenizer=self.tokenizer,
+            corpus_report=self.book.report,
+            metrics=metrics,
         )
         self.checkpointer.save(state, meta, wait=wait)
 

@@ -7,7 +7,9 @@ import optax
 from hlm_jax.errors import UserError
 
 
-def make_schedule(*, schedule: str, peak: float, warmup_steps: int, final_fraction: float, total_steps: int):
+def make_schedule(
+    *, schedule: str, peak: float, warmup_steps: int, final_fraction: float, total_steps: int
+):
     """step -> learning rate: linear warm-up from 0, then "constant", "cosine" or "linear" to peak x final_fraction."""
     warmup = min(warmup_steps, total_steps)
     rest = max(1, total_steps - warmup)
@@ -22,7 +24,9 @@ def make_schedule(*, schedule: str, peak: float, warmup_steps: int, final_fracti
     if not warmup:
         return after
     # Step 0 already moves: a warm-up that begins at exactly 0 would waste it.
-    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup), after], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(peak / warmup, peak, warmup), after], [warmup]
+    )
 
 
 def decay_mask(params):
@@ -38,11 +42,15 @@ def orthogonalise(x, dtype):
     """
 
     def product(spec, a, b):
-        return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32
+        )
 
     def closer(_, x):
         gram = product("ik,jk->ij", x, x)
-        return 3.4445 * x + product("ij,jk->ik", -4.775 * gram + 2.0315 * product("ij,jk->ik", gram, gram), x)
+        return 3.4445 * x + product(
+            "ij,jk->ik", -4.775 * gram + 2.0315 * product("ij,jk->ik", gram, gram), x
+        )
 
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
@@ -55,14 +63,18 @@ def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
     """Orthogonalised Nesterov momentum, scaled by sqrt(max(1, out / in)) so that wide layers move as much as square ones."""
 
     def update(updates, _params):
-        return jax.tree.map(lambda x: orthogonalise(x, dtype) * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, updates)
+        return jax.tree.map(
+            lambda x: orthogonalise(x, dtype) * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, updates
+        )
 
     return optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(update))
 
 
 def optimizer_labels(params):
     """ "muon" for every hidden matrix, "adamw" for embeddings, gains and biases."""
-    return jax.tree_util.tree_map_with_path(lambda path, p: "muon" if p.ndim == 2 and path[-1].key == "kernel" else "adamw", params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, p: "muon" if p.ndim == 2 and path[-1].key == "kernel" else "adamw", params
+    )
 
 
 def make_optimizer(
@@ -95,19 +107,27 @@ def make_optimizer(
 
     def rate(peak):
         return make_schedule(
-            schedule=schedule, peak=peak, warmup_steps=warmup_steps, final_fraction=final_fraction, total_steps=total_steps
+            schedule=schedule,
+            peak=peak,
+            warmup_steps=warmup_steps,
+            final_fraction=final_fraction,
+            total_steps=total_steps,
         )
 
     adamw_rate = rate(learning_rate)
     if name == "adamw":
-        optimizer = optax.adamw(adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
+        optimizer = optax.adamw(
+            adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
+        )
     elif name == "muon":
         hidden = optax.chain(
             scale_by_muon(0.95, product_dtype),
             optax.add_decayed_weights(weight_decay),
             optax.scale_by_learning_rate(rate(muon_learning_rate)),
         )
-        rest = optax.nadamw(adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
+        rest = optax.nadamw(
+            adamw_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
+        )
         optimizer = optax.partition({"muon": hidden, "adamw": rest}, optimizer_labels)
     else:
         raise UserError(f"optim.name={name!r}: use adamw or muon")

@@ -35,7 +35,13 @@ def _estimate_step_seconds(config) -> float:
     for _ in range(5):
         product(x, x).block_until_ready()
     flops = 5 * 2 * size**3 / (time.monotonic() - began)
-    return 6 * configs.count_parameters(config.model) * config.train.batch_size * config.model.block_size / (0.6 * flops)
+    return (
+        6
+        * configs.count_parameters(config.model)
+        * config.train.batch_size
+        * config.model.block_size
+        / (0.6 * flops)
+    )
 
 
 def final_report(run: Run, metrics: dict, floor: float | None) -> Iterator[str]:
@@ -56,7 +62,11 @@ def final_report(run: Run, metrics: dict, floor: float | None) -> Iterator[str]:
         )
     sample = run.config.sample
     (text,) = run.generate(
-        [sample.prompt], max_new_tokens=sample.max_new_tokens, seed=run.config.seed, temperature=sample.temperature, top_p=sample.top_p
+        [sample.prompt],
+        max_new_tokens=sample.max_new_tokens,
+        seed=run.config.seed,
+        temperature=sample.temperature,
+        top_p=sample.top_p,
     )
     yield f"\n{sample.prompt}{mark(text, run.training_text)}\n"
     yield describe(run.training_text.measure(text), run.human_row)

@@ -16,7 +16,10 @@ from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT, GPTConfig, random_bits
 
 _CORRUPTION = 1 << 20  # folds into a step's key beside the model's layers
-BATCH_AXES = ("data", "fsdp")  # every device holds rows of its own, whichever way the weights are cut
+BATCH_AXES = (
+    "data",
+    "fsdp",
+)  # every device holds rows of its own, whichever way the weights are cut
 
 
 @flax.struct.dataclass
@@ -39,7 +42,9 @@ class LossScale:
         good = jnp.where(finite, self.good_steps + 1, 0)
         grow = good >= self.GROWTH_STEPS
         grown = jnp.where(grow, jnp.minimum(self.scale * 2, 2.0**24), self.scale)
-        return LossScale(jnp.where(finite, grown, jnp.maximum(self.scale / 2, 1.0)), jnp.where(grow, 0, good))
+        return LossScale(
+            jnp.where(finite, grown, jnp.maximum(self.scale / 2, 1.0)), jnp.where(grow, 0, good)
+        )
 
 
 @flax.struct.dataclass
@@ -74,7 +79,9 @@ def shardings(tree, mesh: Mesh):
         if parts == 1 or not axes:
             return NamedSharding(mesh, PartitionSpec())
         cut = max(axes, key=lambda axis: x.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*("fsdp" if axis == cut else None for axis in range(x.ndim))))
+        return NamedSharding(
+            mesh, PartitionSpec(*("fsdp" if axis == cut else None for axis in range(x.ndim)))
+        )
 
     return jax.tree.map(rule, tree)
 
@@ -92,7 +99,11 @@ def resolve_dtype(name: str) -> tuple[str, str]:
     device = jax.devices()[0]
     if device.platform == "cpu":
         found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-        return ("bfloat16", f"CPU with {found[0]}") if found else ("float32", "CPU without bfloat16 products")
+        return (
+            ("bfloat16", f"CPU with {found[0]}")
+            if found
+            else ("float32", "CPU without bfloat16 products")
+        )
     capability = float(getattr(device, "compute_capability", 0) or 0)
     chosen = "bfloat16" if capability >= 8.0 else "float16" if capability >= 7.0 else "float32"
     return chosen, f"{device.device_kind}, compute capability {capability}"
@@ -112,12 +123,20 @@ def resolve_attention(name: str, cfg: GPTConfig, dtype: str, batch_size: int) ->
     if cfg.dropout:
         return "xla", "no fused kernel has dropout"
     width = cfg.head_width
-    if device.platform != "gpu" or float(device.compute_capability) < 8.0 or dtype == "float32" or width % 8 or width > 128:
+    if (
+        device.platform != "gpu"
+        or float(device.compute_capability) < 8.0
+        or dtype == "float32"
+        or width % 8
+        or width > 128
+    ):
         return "xla", "no fused kernel for this device, dtype or width"
     seconds = {}
     for kind in ("xla", "fused"):
         model = GPT(dataclasses.replace(cfg, n_layer=1), dtype, kind)
-        window_BU = jnp.zeros((max(1, batch_size // jax.device_count()), cfg.block_size + 1), jnp.int32)
+        window_BU = jnp.zeros(
+            (max(1, batch_size // jax.device_count()), cfg.block_size + 1), jnp.int32
+        )
         params = jax.jit(model.init)(jax.random.key(0), window_BU[:, :1])["params"]
         step = jax.jit(jax.grad(loss_fn), static_argnums=1)
         jax.block_until_ready(step(params, model, window_BU, None))
@@ -156,7 +175,9 @@ def state_layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh):
 def init_state(model: GPT, optimizer, key, *, ema_decay: float, mesh: Mesh) -> TrainState:
     """A fresh state, laid out over the mesh; the same key gives the same parameters on any mesh."""
     fresh = functools.partial(fresh_state, model, optimizer, ema_decay=ema_decay)
-    return jax.jit(fresh, out_shardings=state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh))(key)
+    return jax.jit(
+        fresh, out_shardings=state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
+    )(key)
 
 
 def local_copy(tree, mesh: Mesh):
@@ -196,7 +217,11 @@ def corruption_schedule(*, rate: float, final: float, anneal: float, total_steps
     if not rate:
         return None
     moving = round(anneal * total_steps)
-    return optax.linear_schedule(rate, final, moving, total_steps - moving) if moving else optax.constant_schedule(rate)
+    return (
+        optax.linear_schedule(rate, final, moving, total_steps - moving)
+        if moving
+        else optax.constant_schedule(rate)
+    )
 
 
 def corrupt(tokens_BT, rate, vocab_size: int, key):
@@ -206,7 +231,15 @@ def corrupt(tokens_BT, rate, vocab_size: int, key):
     return jnp.where(hit_BT, other_BT.astype(tokens_BT.dtype), tokens_BT)
 
 
-def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs=None, taught_BTV=None, teacher_weight: float = 0.0):
+def loss_fn(
+    params,
+    model: GPT,
+    window_BU,
+    key,
+    corrupt_inputs=None,
+    taught_BTV=None,
+    teacher_weight: float = 0.0,
+):
     """Mean nats/token of windows [B, T + 1] under dropout with `key`, a share `corrupt_inputs` of the inputs replaced; targets stay.
 
     With `taught_BTV`, what teachers predict, a share `teacher_weight` of every target is their distribution (distillation,
@@ -214,7 +247,9 @@ def loss_fn(params, model: GPT, window_BU, key, corrupt_inputs=None, taught_BTV=
     """
     inputs_BT = window_BU[:, :-1]
     if corrupt_inputs is not None and key is not None:
-        inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, jax.random.fold_in(key, _CORRUPTION))
+        inputs_BT = corrupt(
+            inputs_BT, corrupt_inputs, model.cfg.vocab_size, jax.random.fold_in(key, _CORRUPTION)
+        )
     logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
     loss = token_losses(logits_BTV, window_BU[:, 1:]).mean()
     if taught_BTV is None:
@@ -278,7 +313,14 @@ def make_train_step(
     def one_step(state: TrainState, window_BU, key, teacher_params):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         rate = corruption and corruption(state.step)
-        loss, grads = gradients(state.params, window_BU, jax.random.fold_in(key, state.step), scale, rate, teacher_params)
+        loss, grads = gradients(
+            state.params,
+            window_BU,
+            jax.random.fold_in(key, state.step),
+            scale,
+            rate,
+            teacher_params,
+        )
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -293,20 +335,36 @@ def make_train_step(
             # Early on the average follows the weights, so that it does not remember their random beginning.
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, ema, params)
-        metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": jnp.float32(scale)}
+        metrics = {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "skipped": skipped,
+            "loss_scale": jnp.float32(scale),
+        }
         return TrainState(state.step + 1, params, opt_state, ema, loss_scale), metrics
 
     def steps(state, windows_KBU, key, *teacher_params):
-        if windows_KBU.shape[0] == 1:  # a loop of one would only keep XLA from fusing across its border
+        if (
+            windows_KBU.shape[0] == 1
+        ):  # a loop of one would only keep XLA from fusing across its border
             state, metrics = one_step(state, windows_KBU[0], key, teacher_params)
             return state, jax.tree.map(lambda x: x[None], metrics)
-        return jax.lax.scan(lambda state, window_BU: one_step(state, window_BU, key, teacher_params), state, windows_KBU)
+        return jax.lax.scan(
+            lambda state, window_BU: one_step(state, window_BU, key, teacher_params),
+            state,
+            windows_KBU,
+        )
 
     layout = state_layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(
         steps,
         donate_argnums=0,
-        in_shardings=(layout, NamedSharding(mesh, PartitionSpec(None, BATCH_AXES)), replicated, *(replicated for _ in teachers)),
+        in_shardings=(
+            layout,
+            NamedSharding(mesh, PartitionSpec(None, BATCH_AXES)),
+            replicated,
+            *(replicated for _ in teachers),
+        ),
         out_shardings=(layout, replicated),
     )

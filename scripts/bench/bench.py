@@ -41,7 +41,11 @@ class Worker:
         if cores:
             env["OMP_NUM_THREADS"] = str(cores)
         self.name = variant or name
-        pin = (lambda: os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))) if cores else None
+        pin = (
+            (lambda: os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores])))
+            if cores
+            else None
+        )
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - as long as the worker
         self._process = subprocess.Popen(
             [sys.executable, HERE / f"bench_{name}.py"],
@@ -58,7 +62,9 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             self._errors.seek(0)
-            raise UserError(f"the {self.name} worker died: {(self._errors.read().strip().splitlines() or ['no message'])[-1][:300]}")
+            raise UserError(
+                f"the {self.name} worker died: {(self._errors.read().strip().splitlines() or ['no message'])[-1][:300]}"
+            )
         return json.loads(line)
 
     def close(self) -> None:
@@ -68,25 +74,45 @@ class Worker:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("what", nargs="?", choices=("train", "decode", "startup", "all"), default="all")
-    parser.add_argument("--config", default="configs/tiny.py", help="the model, optimizer and batch to time (default: configs/tiny.py)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds in which both take a turn (default: 7)")
-    parser.add_argument("--steps", type=int, default=0, help="training steps a turn (default: about two seconds)")
+    parser.add_argument(
+        "what", nargs="?", choices=("train", "decode", "startup", "all"), default="all"
+    )
+    parser.add_argument(
+        "--config",
+        default="configs/tiny.py",
+        help="the model, optimizer and batch to time (default: configs/tiny.py)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds in which both take a turn (default: 7)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=0, help="training steps a turn (default: about two seconds)"
+    )
     parser.add_argument("--cores", type=int, default=0, help="CPU cores for both (default: all)")
-    parser.add_argument("--batch_size", type=int, default=1, help="decode: prompts at once (default: 1)")
-    parser.add_argument("--new_tokens", type=int, default=64, help="decode: tokens to write (default: 64)")
+    parser.add_argument(
+        "--batch_size", type=int, default=1, help="decode: prompts at once (default: 1)"
+    )
+    parser.add_argument(
+        "--new_tokens", type=int, default=64, help="decode: tokens to write (default: 64)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args, rest = parser.parse_known_args()
     overrides = [word.removeprefix("--config.") for word in rest if word.startswith("--config.")]
     if len(overrides) != len(rest):
-        parser.error(f"unrecognized arguments: {' '.join(word for word in rest if not word.startswith('--config.'))}")
+        parser.error(
+            f"unrecognized arguments: {' '.join(word for word in rest if not word.startswith('--config.'))}"
+        )
     with exit_on_user_error("bench"):
         config = configs.load_config(args.config, overrides)
         out = {"config": args.config, "overrides": overrides, "cores": args.cores or os.cpu_count()}
         if args.what in ("train", "decode", "all"):
-            missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+            missing = [
+                name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None
+            ]
             if missing:
-                raise UserError(f"{' and '.join(missing)} not installed, there is nothing to compare with: pip install -e .[bench]")
+                raise UserError(
+                    f"{' and '.join(missing)} not installed, there is nothing to compare with: pip install -e .[bench]"
+                )
         if args.what in ("train", "all"):
             out["train"] = bench_train(config, args)
         if args.what in ("decode", "all"):
@@ -99,7 +125,9 @@ def main() -> None:
 def request(config, folder: str) -> dict:
     """What both workers are told about the work."""
     model = config.model.to_dict()
-    hidden = 4 * model["n_embd"] if model["form"] == "gpt2" else -(-8 * model["n_embd"] // 3 // 64) * 64
+    hidden = (
+        4 * model["n_embd"] if model["form"] == "gpt2" else -(-8 * model["n_embd"] // 3 // 64) * 64
+    )
     return {
         "model": model | {"hidden": hidden},
         "optim": config.optim.to_dict(),
@@ -125,7 +153,10 @@ def take_turns(workers, rounds: int, n: int) -> dict[str, list[float]]:
 
 def against_best(seconds: dict[str, list[float]]) -> tuple[str, dict]:
     """PyTorch's fastest variant, and how many times faster than it this project was, by round."""
-    best = min((name for name in seconds if name != "jax"), key=lambda name: statistics.median(seconds[name]))
+    best = min(
+        (name for name in seconds if name != "jax"),
+        key=lambda name: statistics.median(seconds[name]),
+    )
     by_round = [theirs / ours for ours, theirs in zip(seconds["jax"], seconds[best], strict=True)]
     return best, {"min": min(by_round), "median": statistics.median(by_round), "rounds": by_round}
 
@@ -153,7 +184,10 @@ def flops_per_token(model) -> float:
     """6 FLOP per matrix weight (the tied output counts, embeddings do not) and 12 x layers x width x block of attention."""
     d, layers = model["n_embd"], model["n_layer"]
     hidden = (2 if model["form"] == "gpt2" else 3) * d * model["hidden"]
-    return 6 * (layers * (4 * d * d + hidden) + model["vocab_size"] * d) + 12 * layers * d * model["block_size"]
+    return (
+        6 * (layers * (4 * d * d + hidden) + model["vocab_size"] * d)
+        + 12 * layers * d * model["block_size"]
+    )
 
 
 def bench_train(config, args) -> dict:
@@ -173,7 +207,9 @@ def bench_train(config, args) -> dict:
             tolerance = 1e-4 if r["dtype"] == "float32" else 5e-3
             if abs(answer["loss"] - started["loss"]) > tolerance * abs(started["loss"]):
                 losses = f"{started['loss']} here, {answer['loss']} in PyTorch ({variant})"
-                raise UserError(f"not the same work: with dropout off the losses at step 1 are {losses}")
+                raise UserError(
+                    f"not the same work: with dropout off the losses at step 1 are {losses}"
+                )
 
         theirs, answers = peers(r, "train", ("eager", "compiled"), args.cores, same_work)
         size = r["steps_per_dispatch"]
@@ -185,17 +221,22 @@ def bench_train(config, args) -> dict:
         tokens = n * r["batch_size"] * r["model"]["block_size"]
         device, peak = ours.ask(do="device"), ours.ask(do="matmul", dtype=r["dtype"])["flops"]
         rate = tokens / statistics.median(seconds["jax"])
-        sheet = next((v.get(r["dtype"]) for k, v in DATASHEET_TFLOPS.items() if k in device["device"]), None)
+        sheet = next(
+            (v.get(r["dtype"]) for k, v in DATASHEET_TFLOPS.items() if k in device["device"]), None
+        )
         flops = flops_per_token(r["model"]) * rate
         is_reference = configs.count_parameters(config.model) == REFERENCE_PARAMETERS
         out = device | {
             "dtype": r["dtype"],
             "attention": started["attention"],
             "dropout": r["model"]["dropout"],
-            "loss_at_step_1": {"jax": started["loss"]} | {name: answer.get("loss") for name, answer in answers.items()},
+            "loss_at_step_1": {"jax": started["loss"]}
+            | {name: answer.get("loss") for name, answer in answers.items()},
             "torch": theirs[0].ask(do="device")["version"],
             "torch_variant": best,
-            "torch_errors": {name: answer["error"] for name, answer in answers.items() if "error" in answer},
+            "torch_errors": {
+                name: answer["error"] for name, answer in answers.items() if "error" in answer
+            },
             "steps_per_turn": n,
             "seconds": seconds,
             "speed_against_torch": speed,
@@ -217,15 +258,26 @@ def bench_decode(config, args) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         ours = Worker("jax", args.cores)
         r = request(config, folder)
-        r |= {"dtype": "float32", "prompt_tokens": 16, "new_tokens": args.new_tokens, "steps_per_dispatch": 1}
+        r |= {
+            "dtype": "float32",
+            "prompt_tokens": 16,
+            "new_tokens": args.new_tokens,
+            "steps_per_dispatch": 1,
+        }
         ours.ask(do="train", **(r | {"batch_size": 8}))  # writes the weights
         r |= {"batch_size": args.batch_size}
         expected = ours.ask(do="decode", **r)["tokens"]
         made = args.new_tokens * args.batch_size
 
         def same_work(variant, answer):
-            same = sum(a == b for x, y in zip(answer["tokens"], expected, strict=True) for a, b in zip(x, y, strict=True))
-            if same < 0.9 * made:  # a tie may break differently; other work would share almost nothing
+            same = sum(
+                a == b
+                for x, y in zip(answer["tokens"], expected, strict=True)
+                for a, b in zip(x, y, strict=True)
+            )
+            if (
+                same < 0.9 * made
+            ):  # a tie may break differently; other work would share almost nothing
                 raise UserError(f"not the same work: {variant} agrees in {same} of {made} tokens")
 
         variants = ("loop", "transformers") if config.model.form == "gpt2" else ("loop",)
@@ -237,7 +289,9 @@ def bench_decode(config, args) -> dict:
             "batch_size": args.batch_size,
             "new_tokens": args.new_tokens,
             "torch_variant": best,
-            "torch_errors": {name: answer["error"] for name, answer in answers.items() if "error" in answer},
+            "torch_errors": {
+                name: answer["error"] for name, answer in answers.items() if "error" in answer
+            },
             "seconds": seconds,
             "speed_against_torch": speed,
             "tokens_per_second": made / statistics.median(seconds["jax"]),
@@ -252,13 +306,27 @@ def bench_startup(args) -> dict:
 
     def seconds(*words):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "hlm_jax.train", *words], cwd=HERE.parent.parent, capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "hlm_jax.train", *words],
+            cwd=HERE.parent.parent,
+            capture_output=True,
+            check=True,
+        )
         return time.perf_counter() - began
 
-    out = {"help": seconds("--help"), "print_config": seconds("--config", "configs/tiny.py", "--print_config")}
+    out = {
+        "help": seconds("--help"),
+        "print_config": seconds("--config", "configs/tiny.py", "--print_config"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first_step_cold", "first_step_warm"):
-            words = ["--config", "configs/tiny.py", "--workdir", f"{folder}/{name}", "--config.train.log_every_steps=1"]
+            words = [
+                "--config",
+                "configs/tiny.py",
+                "--workdir",
+                f"{folder}/{name}",
+                "--config.train.log_every_steps=1",
+            ]
             began = time.perf_counter()
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "hlm_jax.train", *words],
@@ -285,13 +353,19 @@ def report(out) -> str:
             f"attention {train['attention']}, dropout {train['dropout']}",
             f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} (median; worst round {r['min']:.2f}x)",
             f"         {train['tokens_per_second']:,.0f} tokens/s, {train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
-            + (f", {train['mfu_of_datasheet']:.1%} of the datasheet" if train["mfu_of_datasheet"] else ""),
+            + (
+                f", {train['mfu_of_datasheet']:.1%} of the datasheet"
+                if train["mfu_of_datasheet"]
+                else ""
+            ),
             f"         compiled in {train['compile_seconds_cold']:.1f} s, from the cache in {train['compile_seconds_cached']:.1f} s; "
             f"program {train['program_bytes'] / 1e6:,.0f} MB"
             + (f", device peak {train['peak_bytes'] / 1e6:,.0f} MB" if train["peak_bytes"] else ""),
         ]
         if train["reference_run_hours"]:
-            lines.append(f"         the reference run would take {train['reference_run_hours']:.1f} h at this speed (a projection)")
+            lines.append(
+                f"         the reference run would take {train['reference_run_hours']:.1f} h at this speed (a projection)"
+            )
     if decode := out.get("decode"):
         r = decode["speed_against_torch"]
         lines.append(
@@ -299,7 +373,9 @@ def report(out) -> str:
             f"{decode['tokens_per_second']:,.0f} tokens/s"
         )
     if startup := out.get("startup"):
-        lines.append("startup  " + ", ".join(f"{name} {value:.2f} s" for name, value in startup.items()))
+        lines.append(
+            "startup  " + ", ".join(f"{name} {value:.2f} s" for name, value in startup.items())
+        )
     return "\n".join(lines)
 
 

@@ -20,20 +20,33 @@ class Training:
     def __init__(self, r):
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         cfg = GPTConfig(**model)
-        self.attention, _ = train_step.resolve_attention(r["attention"], cfg, r["dtype"], r["batch_size"])
+        self.attention, _ = train_step.resolve_attention(
+            r["attention"], cfg, r["dtype"], r["batch_size"]
+        )
         self.model = GPT(cfg, r["dtype"], self.attention)
         jax.config.update("jax_compilation_cache_dir", r["folder"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         mesh = train_step.make_mesh()
-        optimizer, _ = optim.make_optimizer(**r["optim"], total_steps=10_000, product_dtype=r["dtype"])
-        self.state = train_step.init_state(self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh)
-        self.steps = train_step.make_train_step(self.model, optimizer, accumulate_steps=1, ema_decay=0.0, mesh=mesh)
+        optimizer, _ = optim.make_optimizer(
+            **r["optim"], total_steps=10_000, product_dtype=r["dtype"]
+        )
+        self.state = train_step.init_state(
+            self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh
+        )
+        self.steps = train_step.make_train_step(
+            self.model, optimizer, accumulate_steps=1, ema_decay=0.0, mesh=mesh
+        )
         self.key = jax.random.key(1)
         if not r.get("load"):
             flat = jax.tree_util.tree_leaves_with_path(self.state.params)
-            np.savez(r["weights"], **{"/".join(k.key for k in path): np.asarray(x) for path, x in flat})
+            np.savez(
+                r["weights"], **{"/".join(k.key for k in path): np.asarray(x) for path, x in flat}
+            )
             rng = np.random.default_rng(0)
-            np.save(r["batch"], rng.integers(0, model["vocab_size"], (r["batch_size"], model["block_size"] + 1)))
+            np.save(
+                r["batch"],
+                rng.integers(0, model["vocab_size"], (r["batch_size"], model["block_size"] + 1)),
+            )
         self.batch = np.load(r["batch"]).astype(np.int32)
         self.chunk = np.repeat(self.batch[None], r["steps_per_dispatch"], axis=0)
 
@@ -51,7 +64,12 @@ class Training:
         memory = self.compiled.memory_analysis()
         peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes if memory else None
         cold, cached = seconds
-        return {"attention": self.attention, "compile_seconds_cold": cold, "compile_seconds_cached": cached, "program_bytes": peak}
+        return {
+            "attention": self.attention,
+            "compile_seconds_cold": cold,
+            "compile_seconds_cached": cached,
+            "program_bytes": peak,
+        }
 
     def time(self, n):
         began = time.perf_counter()
@@ -65,7 +83,11 @@ class Decoding:
     def __init__(self, r):
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         self.r = r
-        self.generator = Generator(GPT(GPTConfig(**model), r["dtype"]), Strategy(temperature=0.0), dispatch_tokens=r["new_tokens"])
+        self.generator = Generator(
+            GPT(GPTConfig(**model), r["dtype"]),
+            Strategy(temperature=0.0),
+            dispatch_tokens=r["new_tokens"],
+        )
         flat = dict(np.load(r["weights"]))
         params = {}
         for path, value in flat.items():
@@ -73,10 +95,17 @@ class Decoding:
             place = params
             for parent in parents:
                 place = place.setdefault(parent, {})
-            place[name] = jnp.asarray(value, jnp.dtype(r["dtype"]) if r["dtype"] != "float32" and value.ndim > 1 else jnp.float32)
+            place[name] = jnp.asarray(
+                value,
+                jnp.dtype(r["dtype"])
+                if r["dtype"] != "float32" and value.ndim > 1
+                else jnp.float32,
+            )
         self.params = params
         rng = np.random.default_rng(0)
-        self.prompts = rng.integers(0, model["vocab_size"], (r["batch_size"], r["prompt_tokens"])).tolist()
+        self.prompts = rng.integers(
+            0, model["vocab_size"], (r["batch_size"], r["prompt_tokens"])
+        ).tolist()
 
     def tokens(self):
         return self.generator.generate(self.params, self.prompts, self.r["new_tokens"], 0).tolist()
@@ -129,7 +158,9 @@ def main() -> None:
         elif r["do"] == "matmul":
             answer = {"flops": matmul_flops(r["dtype"])}
         elif r["do"] == "dtype":
-            answer = dict(zip(("dtype", "reason"), train_step.resolve_dtype(r["name"]), strict=True))
+            answer = dict(
+                zip(("dtype", "reason"), train_step.resolve_dtype(r["name"]), strict=True)
+            )
         else:
             answer = device()
         print(json.dumps(answer), file=replies, flush=True)

@@ -38,13 +38,20 @@ class Block(torch.nn.Module):
         self.qkv, self.out = linear(d, 3 * d), linear(d, d)
         self.up, self.down = linear(d, m["hidden"]), linear(m["hidden"], d)
         self.gate = linear(d, m["hidden"]) if qwen3 else None
-        self.q_norm, self.k_norm = (Norm(d // m["n_head"], True) for _ in range(2)) if qwen3 else (None, None)
+        self.q_norm, self.k_norm = (
+            (Norm(d // m["n_head"], True) for _ in range(2)) if qwen3 else (None, None)
+        )
 
     def forward(self, x, rope, cache=None, at=0):
         m, (b, t, d) = self.m, x.shape
-        q, k, v = self.qkv(self.attention_norm(x)).view(b, t, 3, m["n_head"], -1).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.attention_norm(x)).view(b, t, 3, m["n_head"], -1).permute(2, 0, 3, 1, 4)
+        )
         if rope is not None:
-            q, k = rotate(self.q_norm(q), rope).to(v.dtype), rotate(self.k_norm(k), rope).to(v.dtype)
+            q, k = (
+                rotate(self.q_norm(q), rope).to(v.dtype),
+                rotate(self.k_norm(k), rope).to(v.dtype),
+            )
         if cache is not None:
             cache[0][:, :, at : at + t], cache[1][:, :, at : at + t] = k, v
             k, v = cache[0][:, :, : at + t], cache[1][:, :, : at + t]
@@ -52,7 +59,11 @@ class Block(torch.nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=t > 1)
         x = x + F.dropout(self.out(y.transpose(1, 2).reshape(b, t, d)), rate, self.training)
         h = self.mlp_norm(x)
-        h = self.up(h) * F.silu(self.gate(h)) if self.gate is not None else F.gelu(self.up(h), approximate="tanh")
+        h = (
+            self.up(h) * F.silu(self.gate(h))
+            if self.gate is not None
+            else F.gelu(self.up(h), approximate="tanh")
+        )
         return x + F.dropout(self.down(h), rate, self.training)
 
 
@@ -67,12 +78,16 @@ class GPT(torch.nn.Module):
         super().__init__()
         self.m, d = m, m["n_embd"]
         self.token_embedding = torch.nn.Embedding(m["vocab_size"], d)
-        self.position_embedding = torch.nn.Embedding(m["block_size"], d) if m["form"] == "gpt2" else None
+        self.position_embedding = (
+            torch.nn.Embedding(m["block_size"], d) if m["form"] == "gpt2" else None
+        )
         self.blocks = torch.nn.ModuleList(Block(m) for _ in range(m["n_layer"]))
         self.final_norm = Norm(d, m["form"] == "qwen3")
         if m["form"] == "qwen3":
             half = d // m["n_head"] // 2
-            angle = torch.arange(m["block_size"])[:, None] * m["rope_theta"] ** (-torch.arange(half) / half)
+            angle = torch.arange(m["block_size"])[:, None] * m["rope_theta"] ** (
+                -torch.arange(half) / half
+            )
             self.register_buffer("cos", angle.cos())
             self.register_buffer("sin", angle.sin())
 
@@ -136,11 +151,22 @@ class Training:
             if self.dtype == torch.float32:
                 torch.optim._muon._zeropower_via_newtonschulz = orthogonalise
             self.optimizers = [
-                torch.optim.Muon(hidden, lr=muon_rate, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=decay),
+                torch.optim.Muon(
+                    hidden,
+                    lr=muon_rate,
+                    momentum=0.95,
+                    nesterov=True,
+                    ns_steps=5,
+                    weight_decay=decay,
+                ),
                 torch.optim.AdamW([{"params": embeddings, "weight_decay": decay}, gains], **adam),
             ]
         else:
-            self.optimizers = [torch.optim.AdamW([{"params": hidden + embeddings, "weight_decay": decay}, gains], **adam)]
+            self.optimizers = [
+                torch.optim.AdamW(
+                    [{"params": hidden + embeddings, "weight_decay": decay}, gains], **adam
+                )
+            ]
         self.clip = o["grad_clip_norm"]
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
         batch = torch.tensor(np.load(r["batch"]), dtype=torch.long, device=self.device)
@@ -186,7 +212,9 @@ class Decoding:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = getattr(torch, r["dtype"])
         self.r, self.variant = r, variant
-        prompts = np.random.default_rng(0).integers(0, r["model"]["vocab_size"], (r["batch_size"], r["prompt_tokens"]))
+        prompts = np.random.default_rng(0).integers(
+            0, r["model"]["vocab_size"], (r["batch_size"], r["prompt_tokens"])
+        )
         self.ids = torch.tensor(prompts, device=self.device)
         weights = dict(np.load(r["weights"]))
         if variant == "transformers":
@@ -200,8 +228,15 @@ class Decoding:
     def _transformers(m, weights):
         import transformers
 
-        sizes = {"n_embd": m["n_embd"], "n_layer": m["n_layer"], "n_head": m["n_head"], "n_positions": m["block_size"]}
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=m["vocab_size"], **sizes))
+        sizes = {
+            "n_embd": m["n_embd"],
+            "n_layer": m["n_layer"],
+            "n_head": m["n_head"],
+            "n_positions": m["block_size"],
+        }
+        model = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(vocab_size=m["vocab_size"], **sizes)
+        )
         with torch.no_grad():
             model.transformer.wte.weight.copy_(torch.tensor(weights["token_embedding"]))
             model.transformer.wpe.weight.copy_(torch.tensor(weights["position_embedding"]))
@@ -222,12 +257,21 @@ class Decoding:
         if self.variant == "transformers":
             mask = torch.ones_like(self.ids)
             out = self.model.generate(
-                self.ids, attention_mask=mask, max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0, eos_token_id=None
+                self.ids,
+                attention_mask=mask,
+                max_new_tokens=n,
+                min_new_tokens=n,
+                do_sample=False,
+                pad_token_id=0,
+                eos_token_id=None,
             )
             return out[:, self.ids.shape[1] :]
         m, (b, t) = self.r["model"], self.ids.shape
         shape = (b, m["n_head"], m["block_size"], m["n_embd"] // m["n_head"])
-        cache = [[torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(2)] for _ in range(m["n_layer"])]
+        cache = [
+            [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(2)]
+            for _ in range(m["n_layer"])
+        ]
         out = torch.empty((b, n), dtype=torch.long, device=self.device)
         token = self.model(self.ids, cache, 0)[:, -1].argmax(-1)
         for i in range(n):
@@ -262,9 +306,14 @@ def main() -> None:
                 answer = {"seconds": jobs["now"].time(r["n"])}
             else:
                 cuda = torch.cuda.is_available()
-                answer = {"peak_bytes": torch.cuda.max_memory_allocated() if cuda else None, "version": torch.__version__}
+                answer = {
+                    "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+                    "version": torch.__version__,
+                }
         except Exception as error:  # a variant that does not run here is reported, not fatal
-            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"}
+            answer = {
+                "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
+            }
         print(json.dumps(answer), file=replies, flush=True)
 
 
