@@ -2,8 +2,8 @@ from setuptools import find_packages, setup
 
 setup(
     name="hlm-jax",
-    version="0.1.0",
-    description="Pretrain, measure and read a GPT of one book, 《红楼梦》 (Dream of the Red Chamber), in JAX",
+    version="0.2.0",
+    description="Pretrain, measure and read a GPT of one book, 《红楼梦》, in JAX",
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["hlm_jax", "hlm_jax.*"]),

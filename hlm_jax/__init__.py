@@ -1,6 +1,6 @@
 """hlm_jax: pretrain, measure and read a GPT of one book, 《红楼梦》 (Dream of the Red Chamber)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load_run"]
 
 

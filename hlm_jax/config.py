@@ -1,227 +1,344 @@
-"""Configs: loading a config file, overriding it from the command line, checking it. No JAX, so that errors are quick.
+"""Turns a config file and overrides into a ConfigDict that is checked before the book is read.
 
-A config file defines get_config() -> ml_collections.ConfigDict. Overrides are written --config.section.key=value.
+A config file defines get_config() -> ml_collections.ConfigDict. Overrides are written
+--config.section.key=value. The keys themselves are in `keys`. Imports no JAX.
 """
 
 import difflib
 import importlib.util
 import json
+import os
+import shlex
 import sys
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from hlm_jax.errors import UserError
+from hlm_jax.keys import ADDED, FREE_ON_RESUME, KEYS, REMOVED, RENAMED, Key, written
 
-# Keys that may differ between a run and its resumption: they change no figure that the run computes.
-FREE_ON_RESUME = ("checkpoint.", "corpus.cache_dir", "train.log_every_steps", "mesh.")
+ABSENT = "(absent)"
 
 
 class ConfigError(UserError):
     """A config that cannot be loaded or makes no sense."""
 
 
-def load_config(path: str, overrides=()) -> ConfigDict:
-    """The locked config of a file, with `overrides` ("section.key=value") applied and checked.
+# --- loading ---
+
+
+def default_config() -> ConfigDict:
+    """The reference run's config, not locked."""
+    return ConfigDict(_nested({name: key.default for name, key in KEYS.items()}))
+
+
+def load_config(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
+    """The config of a file with `overrides` ("section.key=value"): checked, settled and locked.
 
     Raises:
-      ConfigError: missing file, unknown key (the nearest one is named), wrong type, impossible value.
+      ConfigError: missing file, unknown key (the nearest one is named), wrong type or impossible
+        value.
     """
+    module = load_module(path, needs=("get_config",))
     try:
-        config = load_module(path, needs=("get_config",)).get_config()
+        config = module.get_config()
     except ConfigError:
         raise
-    except Exception as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    config.lock()
+    except Exception as error:  # anything can go wrong in a user's file
+        raise ConfigError(f"{path}: {_one_line(error)}") from error
+    if not isinstance(config, ConfigDict | dict):
+        raise ConfigError(f"{path}: get_config() must return a ConfigDict, not {config!r}")
+    values = flatten(config)
+    _check_names(values, f"{path}: ")
     for override in overrides:
-        _override(config, override)
-    check(config)
-    return config
+        key, value = _override(override)
+        values[key] = value
+    _check_values(values)
+    return settled(ConfigDict(_nested(values)))
 
 
-def load_module(path: str, needs: tuple[str, ...]):
+def load_module(path: str, needs: tuple[str, ...]) -> ModuleType:
     """The module of a Python file, which may import others of the configs folder that it lies in.
 
     Raises:
       ConfigError: no such file, one that does not run, or one without the names it `needs`.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if not file.is_file():
-        raise ConfigError(
-            f"{path}: no such file"
-            + _nearest(file.name, [p.name for p in file.parent.glob("*.py")])
-        )
+        near = _nearest(file.name, [p.name for p in file.parent.glob("*.py")])
+        raise ConfigError(f"{path}: no such file{near}")
     spec = importlib.util.spec_from_file_location(f"hlm_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(
-        0, str(file.resolve().parent.parent)
-    )  # a config may build on another: from configs import base
+    root = str(file.resolve().parent.parent)  # for: from configs import base
+    sys.path.insert(0, root)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # anything can go wrong in a user's file
+        raise ConfigError(f"{path}: {_one_line(error)}") from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(root)
     if missing := [name for name in needs if not hasattr(module, name)]:
         raise ConfigError(f"{path} defines no {missing[0]}")
     return module
 
 
-def _override(config: ConfigDict, text: str) -> None:
-    key, equals, value = text.partition("=")
+def settled(config: ConfigDict) -> ConfigDict:
+    """A checked config in its final form: a locked copy with ~ expanded and values of their types.
+
+    `load_config` has done this already.
+    """
+    values = flatten(config)
+    final = {name: key.rule.settle(values[name]) for name, key in KEYS.items()}
+    return ConfigDict(_nested(final)).lock()
+
+
+def _override(words: str) -> tuple[str, Any]:
+    """(key, value) of "section.key=value"."""
+    key, equals, value = words.partition("=")
+    if key not in KEYS:
+        raise ConfigError(_unknown(key, "--config."))
     if not equals:
         raise ConfigError(f"--config.{key} needs a value: write --config.{key}=VALUE")
-    known = flatten(config)
-    if key in known:
-        *sections, name = key.split(".")
-        section = config
-        for part in sections:
-            section = section[part]
-        section[name] = _parse(key, value, known[key])
-    elif any(k.startswith(key + ".") for k in known):
-        example = next(k for k in known if k.startswith(key + "."))
-        raise ConfigError(
-            f"--config.{key} is a section and cannot be replaced: set its keys, such as --config.{example}=…"
-        )
-    else:
-        raise ConfigError(f"unknown config key {key!r}" + _nearest(key, list(known)))
-
-
-def _parse(key: str, value: str, default):
-    kind = type(default)
-    if kind is str:
-        return value
-    if kind is bool:
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        raise ConfigError(f"--config.{key} is true or false, not {value!r}")
-    if kind is tuple:
-        item = type(default[0]) if default else str
-        return tuple(_parse(key, part.strip(), item()) for part in value.split(",") if part.strip())
     try:
-        return kind(value)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"--config.{key} is {what}, not {value!r}") from None
+        return key, KEYS[key].rule.parse(key, value)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _one_line(error: Exception) -> str:
+    """An error of a user's file in one line; it says so where a key was renamed or removed."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    for old in (*RENAMED, *REMOVED):
+        if old.rsplit(".", 1)[-1] in line:
+            line += f"; {_unknown(old)}"
+    return line
+
+
+# --- checking ---
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses a config that could not be trained; `load_config` has done this already.
+
+    Raises:
+      ConfigError: a key is missing, unknown, of a wrong type or out of range, or keys do not fit
+        together.
+    """
+    values = flatten(config)
+    _check_names(values)
+    _check_values(values)
+
+
+def _check_names(values: Mapping[str, Any], where: str = "") -> None:
+    for name in values:
+        if name not in KEYS:
+            raise ConfigError(where + _unknown(name))
+    for name in KEYS:
+        if name not in values:
+            raise ConfigError(
+                f"{where}the config has no {name}: begin with hlm_jax.config.default_config()"
+            )
+
+
+def _unknown(name: str, prefix: str = "") -> str:
+    """Why there is no such key, and what to write instead."""
+    if name in RENAMED:
+        return f"{prefix}{name} was renamed: use {prefix}{RENAMED[name]}"
+    if name in REMOVED:
+        return f"{prefix}{name} {REMOVED[name]}"
+    if inside := [key for key in KEYS if key.startswith(name + ".")]:
+        return (
+            f"{prefix}{name} is a section and cannot be replaced: "
+            f"set its keys, such as {prefix}{inside[0]}=…"
+        )
+    leaf = name.rsplit(".", 1)[-1]
+    same = [key for key in KEYS if key.rsplit(".", 1)[-1] == leaf]  # under another section
+    return f"unknown config key {name!r}{_nearest(name, same or list(KEYS))}"
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a key under the wrong section, or without one
-        tail = name.rsplit(".", 1)[-1]
-        close = [k for k in known if k.rsplit(".", 1)[-1] == tail][:1]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def flatten(config) -> dict:
+def _check_values(values: Mapping[str, Any]) -> None:
+    for name, key in KEYS.items():
+        if problem := key.rule.problem(name, values[name]):
+            raise ConfigError(problem + _example(name, key))
+    _check_together(values)
+
+
+def _example(name: str, key: Key) -> str:
+    """ "; for example --config.key=default" where the default shows something."""
+    if key.rule.must.startswith(":") or not key.default:
+        return ""
+    return f"; for example --config.{name}={shlex.quote(written(key.default))}"
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """Refuses values that are possible alone but not together."""
+    heads, width = values["model.n_head"], values["model.n_embd"]
+    batch, parts = values["train.batch_size"], values["train.grad_accum_steps"]
+
+    def need(condition: Any, message: str) -> None:
+        if not condition:
+            raise ConfigError(message)
+
+    need(
+        width % heads == 0,
+        f"model.n_head={heads} does not divide model.n_embd={width}: "
+        f"set --config.model.n_embd to a multiple of {heads}",
+    )
+    need(
+        values["model.form"] != "qwen3" or width // heads % 2 == 0,
+        f"model.form=qwen3 rotates pairs: model.n_embd / model.n_head = {width // heads} "
+        "must be even",
+    )
+    need(
+        values["optim.name"] != "muon" or values["optim.muon_learning_rate"] > 0,
+        "optim.name=muon needs a rate for hidden matrices: "
+        "set --config.optim.muon_learning_rate, for example to 0.02",
+    )
+    need(
+        values["train.steps"] or values["train.epochs"],
+        "train.epochs and train.steps are both 0, there is nothing to train: set one of them",
+    )
+    need(
+        batch % parts == 0,
+        f"train.grad_accum_steps={parts} does not divide train.batch_size={batch}: "
+        f"set --config.train.batch_size to a multiple of {parts}",
+    )
+    need(
+        not values["train.patience"] or values["split.held_out"],
+        "train.patience compares scores of held-out chapters and there are none: "
+        "set --config.split.held_out=true or --config.train.patience=0",
+    )
+    need(
+        not (values["train.corrupt_inputs"] and values["train.corrupt_final"])
+        or values["train.corrupt_anneal"],
+        "train.corrupt_final is reached over the last steps, and train.corrupt_anneal=0 leaves "
+        "none: set --config.train.corrupt_anneal, for example to 0.2",
+    )
+
+
+# --- recording and comparing ---
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """{"section.key": value} of a ConfigDict or nested dict, in order."""
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in config.items():
         if hasattr(value, "items"):
             out.update({f"{key}.{k}": v for k, v in flatten(value).items()})
         else:
-            out[key] = value
+            out[str(key)] = value
     return out
 
 
-def to_json(config: ConfigDict) -> dict:
-    """The config as nested plain values, as JSON would give it back (tuples become lists)."""
-    return json.loads(json.dumps(config.to_dict()))
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        *sections, leaf = name.split(".")
+        section = out
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    return out
 
 
-def differences(before: dict, now: dict) -> list[str]:
-    """ "key: before -> now" for every key that differs, but those of FREE_ON_RESUME."""
-    a, b = flatten(before), flatten(now)
-    keys = [k for k in {**a, **b} if not k.startswith(FREE_ON_RESUME)]
-    missing = "(absent)"
-    return [
-        f"{k}: {a.get(k, missing)} -> {b.get(k, missing)}"
-        for k in keys
-        if a.get(k, missing) != b.get(k, missing)
-    ]
+def recorded(config: ConfigDict) -> dict[str, Any]:
+    """What config.json and checkpoints hold: nested plain values, tuples as lists, full paths."""
+    values = flatten(settled(config))
+    for name, key in KEYS.items():
+        if key.rule.is_path:
+            values[name] = _each(os.path.abspath, values[name])
+    return json.loads(json.dumps(_nested({name: values[name] for name in KEYS})))
 
 
-def check(config: ConfigDict) -> None:
-    """Raises ConfigError where values make no sense together."""
-    model, train = config.model, config.train
+def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config of any version with exactly the keys of today, in their order.
 
-    def need(condition, message):
-        if not condition:
-            raise ConfigError(message)
-
-    for key, low in (
-        ("model.vocab_size", 1),
-        ("model.block_size", 2),
-        ("model.n_layer", 1),
-        ("model.n_head", 1),
-        ("model.n_embd", 1),
-        ("train.batch_size", 1),
-        ("train.accumulate_steps", 1),
-        ("train.steps_per_dispatch", 1),
-        ("mesh.fsdp", 1),
-        ("train.eval_every_steps", 1),
-        ("train.log_every_steps", 1),
-        ("checkpoint.every_steps", 1),
-        ("checkpoint.keep_latest", 1),
-        ("corpus.parts", 10),
-        ("split.train_every", 1),
-        ("train.epochs", 0),
-        ("train.steps", 0),
-        ("train.patience", 0),
-        ("optim.warmup_steps", 0),
-        ("optim.learning_rate", 0),
-        ("optim.weight_decay", 0),
-        ("optim.grad_clip_norm", 0),
-    ):
-        value = flatten(config)[key]
-        need(value >= low, f"{key}={value} must be at least {low}")
-    need(
-        train.steps or train.epochs,
-        "set train.epochs or train.steps: both are 0, there is nothing to train",
-    )
-    need(model.form in ("gpt2", "qwen3"), f"model.form={model.form!r}: use gpt2 or qwen3")
-    need(
-        model.n_embd % model.n_head == 0,
-        f"model.n_head={model.n_head} does not divide model.n_embd={model.n_embd}",
-    )
-    need(
-        model.form == "gpt2" or model.n_embd // model.n_head % 2 == 0,
-        f"form qwen3 rotates pairs: model.n_embd / model.n_head = {model.n_embd // model.n_head} must be even",
-    )
-    for key in (
-        "model.dropout",
-        "model.embedding_dropout",
-        "train.corrupt_inputs",
-        "train.corrupt_final",
-        "train.ema_decay",
-    ):
-        value, own = (
-            flatten(config)[key],
-            ", or be -1 for model.dropout's rate" if key == "model.embedding_dropout" else "",
-        )
-        need(
-            0 <= value < 1 or (key == "model.embedding_dropout" and value == -1),
-            f"{key}={value} must lie in [0, 1)" + own,
-        )
-    for key in ("train.teacher_weight", "train.corrupt_anneal"):
-        need(0 <= flatten(config)[key] <= 1, f"{key}={flatten(config)[key]} must lie in [0, 1]")
-    need(
-        0.98 <= config.tokenizer.character_coverage <= 1,
-        "tokenizer.character_coverage must lie in [0.98, 1] (SentencePiece)",
-    )
-    need(
-        train.batch_size % train.accumulate_steps == 0,
-        f"train.accumulate_steps={train.accumulate_steps} does not divide train.batch_size={train.batch_size}",
-    )
+    Renamed keys are mapped, removed ones dropped; missing ones get the values that mean what the
+    run did.
+    """
+    old = flatten(saved)
+    values = {name: key.default for name, key in KEYS.items()} | ADDED
+    values.update({RENAMED.get(name, name): value for name, value in old.items()})
+    return json.loads(json.dumps(_nested({name: values[name] for name in KEYS})))
 
 
-def count_parameters(model) -> int:
-    """The exact number of parameters of a config's model section, without building it."""
-    d, v, layers = model.n_embd, model.vocab_size, model.n_layer
-    if model.form == "gpt2":
-        block = (3 * d * d + 3 * d) + (d * d + d) + (4 * d * d + 4 * d) + (4 * d * d + d) + 4 * d
-        return v * d + model.block_size * d + layers * block + 2 * d
-    hidden = -(-8 * d // 3 // 64) * 64
-    block = 3 * d * d + d * d + 3 * d * hidden + 2 * d + 2 * (d // model.n_head)
-    return v * d + layers * block + d
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """ "key: saved -> now" for every key that differs, except those that are free on resume.
+
+    Args:
+      saved: a recorded config of any version. Relative paths count from the current folder.
+      now: the config of today, as `recorded` gives it.
+    """
+    old, before, after = flatten(saved), flatten(upgrade(saved)), flatten(upgrade(now))
+    lines = []
+    for name, key in KEYS.items():
+        if name.startswith(FREE_ON_RESUME):
+            continue
+        pair = before[name], after[name]
+        if key.rule.is_path:
+            pair = tuple(_each(os.path.realpath, value) for value in pair)
+        if pair[0] != pair[1]:
+            lines.append(f"{name}: {written(before[name])} -> {written(after[name])}")
+    embedding = old.get("model.embedding_dropout", -1)
+    if embedding not in (-1, old.get("model.dropout")):
+        lines.append(f"model.embedding_dropout: {written(embedding)} -> (removed)")
+    others = [name for name in old if name not in (*KEYS, *RENAMED, *REMOVED)]
+    return lines + [f"{name}: {written(old[name])} -> {ABSENT}" for name in others]
+
+
+def _each(function, value):
+    """`function` of a path or of every path of a list; an empty path stays empty."""
+    if isinstance(value, tuple | list):
+        return [function(path) for path in value]
+    return function(value) if value else value
+
+
+# --- printing ---
+
+
+def as_text(config: ConfigDict) -> str:
+    """The config for people: one key a line under its section, values as on the command line."""
+    values, lines, open_section = flatten(config), [], ""
+    for name in KEYS:
+        section, _, leaf = name.rpartition(".")
+        if section != open_section:
+            lines.append(f"{section}:")
+            open_section = section
+        lines.append(f"{'  ' if section else ''}{leaf}: {written(values[name])}")
+    return "\n".join(lines)
+
+
+def describe_keys() -> str:
+    """Every key with its default, its rule and what it does, in at most 100 columns."""
+    name_width = max(map(len, KEYS)) + 2
+    default_width = max(_columns(written(key.default)) for key in KEYS.values()) + 2
+
+    def row(name: str, default: str, rule: str) -> str:
+        return _pad(name, name_width) + _pad(default, default_width) + rule
+
+    lines = [row("key", "default", "rule, and below it what the key does")]
+    for name, key in KEYS.items():
+        lines.append(row(name, written(key.default), key.rule.summary))
+        lines.append(" " * name_width + key.line)
+    return "\n".join(lines)
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """Columns that a terminal shows `text` in: two for a Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

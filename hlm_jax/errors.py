@@ -1,7 +1,8 @@
 """The one exception for mistakes that the user can mend, and how a command line ends on it.
 
-Every module raises a `UserError` (or its own subclass) whose text is one clear line that says what to do. Command lines
-print that line and exit with code 2; anything else is a bug of ours and keeps its traceback.
+Every module raises a `UserError` (or its own subclass). Its text is one clear line that tells what
+to do. Command lines print that line and exit with code 2. Anything else is a bug of this project
+and keeps its traceback.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import sys
 
 
 class UserError(Exception):
-    """A mistake in the input, the command or the machine's state: one line, saying what to do."""
+    """A mistake in the input, the command or the machine: one line that tells what to do."""
 
 
 @contextlib.contextmanager

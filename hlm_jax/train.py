@@ -1,7 +1,7 @@
-"""Pretraining: python -m hlm_jax.train --config configs/base.py [--workdir runs/base] [--config.section.key=value …].
+"""Pretraining: python -m hlm_jax.train --config configs/base.py [--config.section.key=value …].
 
-The writing face's command line. Started again on the same workdir, a run resumes by itself. JAX is imported only once the
-command is known to make sense, so that help and errors are quick.
+The command line of training. Started again on the same workdir, a run resumes by itself. JAX is
+imported only once the command is known to make sense, so that help and errors are quick.
 """
 
 import argparse
@@ -12,45 +12,48 @@ from pathlib import Path
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError, exit_on_user_error
 
-# No array in a mapping of its own, which would end with it; one heap for all threads, never trimmed.
-TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=1099511627776"
+# No array gets a mapping of its own, which would end with it. One heap serves all threads and is
+# never trimmed.
+TUNABLES = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
+    "glibc.malloc.trim_threshold=1099511627776"
+)
 
 
-def parse_args(argv):
+def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(arguments, config overrides) of a command line; usage errors exit with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m hlm_jax.train",
         description="Pretrain a GPT on one book. Started again on the same workdir, it resumes.",
-        epilog="Any key of the config can be set: --config.train.steps=100 --config.corpus.path=BOOK.txt",
+        epilog="Any key of the config can be set: --config.train.steps=100 "
+        "--config.corpus.path=BOOK.txt; --help_config lists them all",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help="a config file, such as configs/tiny.py"
-    )
-    parser.add_argument(
-        "--workdir", metavar="DIR", help="where the run is kept (default: runs/<config name>)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="a config file, such as configs/tiny.py")
+    add("--workdir", metavar="DIR", help="where the run is kept (default: runs/<config name>)")
+    add(
         "--print_config",
         action="store_true",
         help="print the resolved config and the parameter count, and exit",
     )
-    parser.add_argument(
+    add(
+        "--help_config",
+        action="store_true",
+        help="list every key of the config with its default, its rule and one line, and exit",
+    )
+    add(
         "--distributed",
         action="store_true",
-        help="several processes: ask the cluster (SLURM, Kubernetes, …) who we are",
+        help="several processes: ask the cluster (SLURM, Kubernetes, …) which one this is",
     )
-    parser.add_argument(
+    add(
         "--coordinator_address",
         metavar="HOST:PORT",
         help="several processes: where process 0 listens",
     )
-    parser.add_argument(
-        "--num_processes", type=int, metavar="N", help="several processes: how many"
-    )
-    parser.add_argument(
-        "--process_id", type=int, metavar="I", help="several processes: this one's number, from 0"
-    )
+    add("--num_processes", type=int, metavar="N", help="several processes: how many")
+    add("--process_id", type=int, metavar="I", help="several processes: this one's number, from 0")
     args, rest = parser.parse_known_args(argv)
     overrides = []
     for word in rest:
@@ -59,17 +62,22 @@ def parse_args(argv):
                 f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
             )
         overrides.append(word.removeprefix("--config."))
-    args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem)
+    args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem).expanduser()
     return args, overrides
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args, overrides = parse_args(argv)
     with exit_on_user_error("hlm_jax.train"):
         config = configs.load_config(args.config, overrides)
+        if args.help_config:
+            print(configs.describe_keys())
+            return
         if args.print_config:
-            print(config)
-            print(f"parameters: {configs.count_parameters(config.model):,}")
+            from hlm_jax.model.shape import GPTConfig
+
+            print(configs.as_text(config))
+            print(f"parameters: {GPTConfig(**config.model).n_parameters:,}")
             return
         _init_processes(args)
         from hlm_jax.training.loop import train
@@ -77,14 +85,13 @@ def main(argv=None) -> None:
         train(config, args.workdir)
 
 
-def _init_processes(args) -> None:
+def _init_processes(args: argparse.Namespace) -> None:
     if not (args.distributed or args.coordinator_address or args.num_processes):
         return
     import jax
 
-    jax.config.update(
-        "jax_cpu_collectives_implementation", "gloo"
-    )  # lets CPU processes reduce; no effect on GPUs
+    # Lets CPU processes reduce; it has no effect on GPUs.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
     except (RuntimeError, ValueError) as error:
@@ -92,13 +99,17 @@ def _init_processes(args) -> None:
 
 
 def keep_memory() -> None:
-    """Starts this command anew with glibc told to keep freed memory and to ask for huge pages, unless GLIBC_TUNABLES is set already.
+    """Starts this command anew with glibc told to keep freed memory and to use huge pages.
 
-    On a CPU every step allocates its intermediate arrays anew, a gigabyte of them, which by default the kernel takes back, clears
-    and hands out again in pages of 4 KB: a fifth of the time (docs/performance.md). glibc reads the variable only when a
-    process starts; where it is not the C library, nothing comes of it.
+    On a CPU every step allocates a gigabyte of intermediate arrays, which by default the kernel
+    takes back, clears and hands out again in pages of 4 KB: a fifth of the time
+    (docs/performance.md). glibc reads the variable only when a process starts. Nothing happens
+    where GLIBC_TUNABLES is set already, and where this process was not started as
+    `python -m hlm_jax.train`: a notebook's kernel must live on.
     """
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+    words = sys.orig_argv
+    as_module = "-m" in words and words[words.index("-m") + 1] == "hlm_jax.train"
+    if as_module and sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = TUNABLES
         os.execv(sys.executable, sys.orig_argv)
 

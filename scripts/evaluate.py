@@ -1,164 +1,82 @@
-"""Bits per character of held-out chapters or any text: python scripts/evaluate.py --workdir runs/tiny --split val.
+"""Bits per character of chapters or of a text: python scripts/evaluate.py --workdir runs/tiny.
 
-Several runs are averaged with --ensemble; --adaptive and --mix_ngram add lines of their own beside the plain score.
+--ensemble averages several runs. --adaptive and --mix_ngram add lines of their own after the plain
+score.
 """
 
-import argparse
 import json
-from pathlib import Path
+from typing import Any
 
-from hlm_jax.errors import exit_on_user_error
+from hlm_jax import cli
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--workdir", help="the run's folder")
-    parser.add_argument(
-        "--ensemble",
-        nargs="+",
-        default=[],
-        metavar="W",
-        help="runs whose probabilities are averaged (with --workdir's)",
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
+    parser = cli.run_parser(__doc__, required=False)
+    add = parser.add_argument
+    add("--ensemble", nargs="+", default=[], metavar="W", help="runs to average (with --workdir's)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--split",
-        choices=("train", "val", "test"),
-        help="chapters of the run's own book (default: val)",
-    )
+    splits = ("train", "val", "test")
+    what.add_argument("--split", choices=splits, help="chapters of the run's book (default: val)")
     what.add_argument("--text", metavar="FILE", help="a text file instead")
-    parser.add_argument(
-        "--adaptive",
-        action="store_true",
-        help="also score a model that goes on learning from what it has scored",
-    )
-    parser.add_argument(
-        "--adaptive_rate", type=float, default=5e-5, help="its learning rate (default: 5e-5)"
-    )
-    parser.add_argument(
-        "--mix_ngram",
-        action="store_true",
-        help="also mix in an n-gram model of tokens, its weight fitted on validation",
-    )
-    parser.add_argument("--per_chapter", action="store_true", help="one row per chapter as well")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add("--adaptive", action="store_true", help="also a model that learns from what it has scored")
+    add("--adaptive_rate", type=float, default=5e-5, help="its learning rate (default: 5e-5)")
+    add("--mix_ngram", action="store_true", help="also with an n-gram model of tokens mixed in")
+    add("--per_chapter", action="store_true", help="one row per chapter as well")
+    add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     if not (args.workdir or args.ensemble):
         parser.error("give --workdir, or several runs with --ensemble")
-    with exit_on_user_error("evaluate"):
+    with cli.command("evaluate"):
         evaluate(args)
 
 
 def evaluate(args) -> None:
-    import numpy as np
-
-    from hlm_jax.book.corpus import Chapter, read_text
-    from hlm_jax.errors import UserError
-    from hlm_jax.measures.ngram import KneserNey
-    from hlm_jax.measures.score import encode, fit_weight, mix, scores, total
+    from hlm_jax.measures import mixture
+    from hlm_jax.measures.score import total
     from hlm_jax.run import load_run
 
-    runs = [
-        load_run(workdir, args.step)
-        for workdir in ([args.workdir] if args.workdir else []) + args.ensemble
-    ]
+    workdirs = ([args.workdir] if args.workdir else []) + args.ensemble
+    runs = [load_run(workdir, args.step, args.corpus) for workdir in workdirs]
     run = runs[0]
-    for other in runs[1:]:
-        if other.tokenizer.fingerprint != run.tokenizer.fingerprint:
-            raise UserError(
-                f"{other.workdir} has another tokenizer than {run.workdir}: their tokens' probabilities cannot be averaged"
-            )
-    if args.text:
-        chapters = [Chapter(1, Path(args.text).name, read_text(Path(args.text)))]
-    else:
-        chapters = run.chapters[args.split or "val"]
-        if not chapters:
-            raise UserError(
-                f"this run holds no {args.split or 'val'} chapters out: use --split train or --text FILE"
-            )
+    chapters = run.read_chapters(split=args.split, text=args.text)
     texts = [chapter.text for chapter in chapters]
-    floors = [run.floor.bits(text) / len(text) for text in texts]
-    floor = run.floor.bits_per_char(texts)
-
-    def nats_of(texts, adaptive=False):
-        """The ensemble's nats of every token of every text."""
-        sequences = encode(run.tokenizer, texts)
-        if adaptive:
-            found = [
-                r.evaluator.adaptive_token_nats(
-                    r.device_params, sequences, learning_rate=args.adaptive_rate
-                )
-                for r in runs
-            ]
-        else:
-            found = [r.evaluator.token_nats(r.device_params, sequences) for r in runs]
-        return mix(found, [1 / len(runs)] * len(runs))
-
-    ways = {"": nats_of(texts)}
-    if args.adaptive:
-        ways["adaptive"] = nats_of(texts, adaptive=True)
+    needed = args.mix_ngram or not args.text
+    reference = run.reference if needed else cli.reference_or_note(run)
+    ngram = None
     if args.mix_ngram:
-        validation = [chapter.text for chapter in run.chapters["val"]]
-        if not validation:
-            raise UserError(
-                "this run holds no validation chapters out, on which the n-gram model's weight could be fitted"
-            )
-        training = [run.tokenizer.encode(chapter.text) for chapter in run.chapters["train"]]
-        ngram = KneserNey(training, alphabet_size=run.tokenizer.vocab_size)
-        of = lambda texts: [
-            -np.log(ngram.probabilities(run.tokenizer.encode(text))) for text in texts
-        ]  # noqa: E731
-        on_val = args.split in (None, "val") and not args.text
-        for way in list(ways):
-            val_nats = ways[way] if on_val else nats_of(validation, adaptive=bool(way))
-            weight = fit_weight(val_nats, of(validation))
-            name = " + ".join(filter(None, [way, f"n-gram of tokens (weight {weight:.3f})"]))
-            ways[name] = mix([ways[way], of(texts)], [1 - weight, weight])
+        by_split = {k: [c.text for c in v] for k, v in run.reference.splits.items()}
+        ngram = mixture.NgramMixture(by_split["train"], by_split["val"])
+    rate = args.adaptive_rate if args.adaptive else None
+    ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram)
 
-    def row(score, floor_bits_per_char):
-        return {
-            "bits_per_char": score.bits_per_char,
-            "nats_per_token": score.nats_per_token,
-            "tokens": score.tokens,
-            "chars": score.chars,
-            "ngram_bits_per_char": floor_bits_per_char,
-        }
+    def row(score, texts) -> dict[str, Any]:
+        baseline = reference.baseline_bits_per_char(texts) if reference else None
+        return mixture.figures(score, baseline)
 
-    by_way = {way: scores(nats, texts) for way, nats in ways.items()}
-    out = {"workdir": str(run.workdir), "step": run.step, "text": args.text or args.split or "val"}
+    also = {way: row(total(scores), texts) for way, scores in ways.items()}
+    out: dict[str, Any] = {
+        "workdir": str(run.workdir),
+        "step": run.step,
+        "text": args.text or args.split or "val",
+    }
     out |= {"ensemble": [str(r.workdir) for r in runs]} if len(runs) > 1 else {}
-    out |= row(total(by_way[""]), floor)
-    out |= (
-        {"also": {way: row(total(found), floor) for way, found in by_way.items() if way}}
-        if len(by_way) > 1
-        else {}
-    )
+    out |= also.pop("")
+    out |= {"also": also} if also else {}
+    rows = []
     if args.per_chapter:
-        out["chapters"] = [
-            {"number": chapter.number, "heading": chapter.heading} | row(score, chapter_floor)
-            for chapter, score, chapter_floor in zip(chapters, by_way[""], floors, strict=True)
-        ]
+        for chapter, score in zip(chapters, ways[""], strict=True):
+            place = {"number": chapter.number, "heading": chapter.heading}
+            rows.append(place | row(score, [chapter.text]))
+        out["chapters"] = rows
     if args.json:
         print(json.dumps(out, ensure_ascii=False))
         return
-    print(
-        f"{out['text']}, "
-        + (f"mean of {len(runs)} runs" if len(runs) > 1 else f"step {out['step']}")
-        + f": {_line(out)}"
-    )
-    for way, found in out.get("also", {}).items():
-        print(f"  {way}: {_line(found)}")
-    for chapter in out.get("chapters", []):
-        print(f"  {chapter['number']:4d}  {_line(chapter)}  {chapter['heading']}")
-
-
-def _line(row) -> str:
-    ratio = row["bits_per_char"] / row["ngram_bits_per_char"]
-    return (
-        f"{row['bits_per_char']:.4f} bits/char (5-gram {row['ngram_bits_per_char']:.4f}, ratio {ratio:.4f}), "
-        f"{row['nats_per_token']:.4f} nats/token, {row['tokens']:,} tokens, {row['chars']:,} characters"
-    )
+    of = f"mean of {len(runs)} runs" if len(runs) > 1 else f"step {run.step}"
+    print(f"{out['text']}, {of}: {mixture.describe(out)}")
+    for way, figures in also.items():
+        print(f"  {way}: {mixture.describe(figures)}")
+    for one in rows:
+        print(f"  {one['number']:4d}  {mixture.describe(one)}  {one['heading']}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,29 @@
-"""Shared fixtures. Eight virtual devices in this process, one in the commands it starts; compiled steps are kept per session."""
+"""Shared fixtures.
 
+Eight virtual devices in this process, one in the commands that it starts. Compiled programs are
+kept per session in a folder that workers and commands share. `train` runs the command line of
+training in this process: starting Python and JAX takes longer than a tiny run.
+"""
+
+import contextlib
+import importlib.util
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+_FLAGS = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = _FLAGS + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ  # the workers' is that of their parent
+if _OWN_CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-import pytest
+import pytest  # noqa: E402 - the variables above must be set before JAX starts
 
 REPO = Path(__file__).resolve().parent.parent
 TINY = (
@@ -64,16 +77,9 @@ def book(edition, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """The environment of commands that tests start: one device, a compilation cache of the session's own, shared by its workers."""
-    folder = tmp_path_factory.getbasetemp()
-    cache = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "jax_cache"
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return env | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        "PYTHONPATH": str(REPO),
-    }
+def environment():
+    """The environment of commands that tests start: one device, the session's compiled programs."""
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(REPO)}
 
 
 @pytest.fixture(scope="session")
@@ -86,18 +92,13 @@ def tiny(book, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def command(environment):
-    """Runs `python …` to its end; the completed process with text output."""
+    """Runs `python …` in a process of its own to its end; the completed process with its output."""
 
     def run(*words, cwd=REPO, timeout=150, **more):
         env = {k: v for k, v in (environment | more.pop("env", {})).items() if v}
+        words = [sys.executable, *map(str, words)]
         done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=cwd,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            **more,
+            words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, **more
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -105,30 +106,67 @@ def command(environment):
     return run
 
 
-@pytest.fixture(scope="session")
-def train(command, tiny):
-    """Runs training on the tiny configuration in a workdir, with further overrides."""
+def captured(main, *words):
+    """What a process with this main() would return: its exit code and both outputs."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(*words)
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(words, code or 0, out.getvalue(), err.getvalue())
 
-    def run(workdir, *overrides, **more):
+
+@pytest.fixture(scope="session")
+def train(tiny):
+    """Runs the command line of training in this process on the tiny configuration."""
+    from hlm_jax import train
+
+    def run(workdir, *overrides, config="configs/base.py"):
         words = [*tiny, *(f"--config.{word}" for word in overrides)]
-        return command(
-            "-m",
-            "hlm_jax.train",
-            "--config",
-            "configs/base.py",
-            "--workdir",
-            workdir,
-            *words,
-            **more,
+        return captured(
+            train.main, ["--config", str(REPO / config), "--workdir", str(workdir), *words]
         )
+
+    return run
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Runs the main() of scripts/NAME.py in this process, whose JAX has started and compiled."""
+
+    def run(name, *words):
+        path = REPO / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"script_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
+        return captured(module.main)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def trained(train, tmp_path_factory):
-    """The workdir of a finished tiny run, read by many tests and changed by none, and what training printed."""
+    """A finished tiny run, read by many tests and changed by none: its workdir and its output."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     done = train(workdir)
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
+
+
+@pytest.fixture(scope="session")
+def run_of_0_1_0(tmp_path_factory):
+    """A run that version 0.1.0 (commit ce2935c) left at step 6 of 12, with the synthetic book.
+
+    Form qwen3, Muon, an average of the weights and a noise schedule, all float32. The weights that
+    0.1.0 reached at step 12 lie next to it.
+    """
+    folder = tmp_path_factory.mktemp("old") / "run"
+    shutil.unpack_archive(REPO / "tests" / "fixtures" / "run_of_0.1.0.zip", folder)
+    return folder
+
+
+def pytest_unconfigure():
+    if _OWN_CACHE:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

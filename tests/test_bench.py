@@ -1,4 +1,4 @@
-"""The bench against PyTorch, at toy size: its figures mean nothing here, its refusals and its comparison do. Skipped without torch."""
+"""The bench against PyTorch at toy size: its figures mean nothing, its refusals do."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(__file__).parent.parent / "scripts" / "bench"
 TOY = (
@@ -24,7 +25,7 @@ TOY = (
 def bench(command):
     def run(what, *words, overrides=()):
         overrides = [f"--config.{word}" for word in (*TOY, "dtype=float32", *overrides)]
-        # Without Dynamo torch.compile gives back the module as it is: compiling it would take most of a minute.
+        # Without Dynamo torch.compile returns the module as it is: compiling takes a minute.
         env = {"TORCHDYNAMO_DISABLE": "1"}
         return command(
             "scripts/bench/bench.py", what, "--rounds", 2, "--json", *words, *overrides, env=env
@@ -56,7 +57,7 @@ def test_both_write_the_same_tokens(bench):
 def test_work_that_the_peer_cannot_do_is_refused(bench):
     done = bench("train", overrides=["train.corrupt_inputs=0.1"])
     assert done.returncode == 2
-    assert "set --config.model.embedding_dropout=-1 --config.train.corrupt_inputs=0" in done.stderr
+    assert "set --config.train.corrupt_inputs=0" in done.stderr
 
 
 def test_the_peers_muon_in_float32_is_torchs(monkeypatch):

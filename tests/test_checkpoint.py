@@ -10,9 +10,12 @@ import optax
 import pytest
 
 from hlm_jax import checkpoint
-from hlm_jax.checkpoint import Checkpointer, CheckpointError
+from hlm_jax import config as configs
+from hlm_jax.checkpoint import CheckpointError
 from hlm_jax.model.gpt import GPT, GPTConfig
-from hlm_jax.training.step import LossScale, init_state, make_mesh
+from hlm_jax.training.checkpointer import Checkpointer, locked
+from hlm_jax.training.mesh import make_mesh
+from hlm_jax.training.step import LossScale, init_state
 
 CFG = GPTConfig(
     "gpt2", vocab_size=61, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.0, rope_theta=1e4
@@ -27,6 +30,9 @@ def state():
     )
 
 
+CONFIG = configs.recorded(configs.default_config())
+
+
 def at(state, step):
     """The state at another step, its weights marked by it."""
     return state.replace(
@@ -36,7 +42,7 @@ def at(state, step):
 
 def meta(tokenizer, **metrics):
     return checkpoint.make_meta(
-        config={"model": {"n_layer": 1}},
+        config=CONFIG,
         tokenizer=tokenizer,
         corpus_report={"name": "book"},
         metrics=metrics,
@@ -75,7 +81,7 @@ def test_everything_travels_with_the_weights(tmp_path, state, tokenizer):
         weights["token_embedding"], state.ema_params["token_embedding"]
     )  # the average is read
     assert checkpoint.tokenizer_of(found).fingerprint == tokenizer.fingerprint
-    assert found["config"] == {"model": {"n_layer": 1}}
+    assert found["config"] == CONFIG
     assert found["corpus"] == {"name": "book"}
     assert found["versions"]["python"] == sys.version.split()[0]
     assert {"jax", "flax", "orbax-checkpoint"} <= set(found["versions"])
@@ -280,16 +286,16 @@ def test_an_altered_tokenizer_is_refused(tokenizer, book):
 
 def test_a_second_holder_of_the_workdir_is_refused(tmp_path):
     with (
-        checkpoint.locked(tmp_path),
+        locked(tmp_path),
         pytest.raises(CheckpointError, match="another trainer"),
-        checkpoint.locked(tmp_path),
+        locked(tmp_path),
     ):
         pass
-    with checkpoint.locked(tmp_path):  # free again
+    with locked(tmp_path):  # free again
         pass
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(CheckpointError, match="cannot write to the workdir"),
-        checkpoint.locked(tmp_path / "file" / "run"),
+        locked(tmp_path / "file" / "run"),
     ):
         pass

@@ -1,4 +1,3 @@
-import json
 import re
 
 import opencc
@@ -6,8 +5,9 @@ import pytest
 from conftest import REPO
 
 from hlm_jax.book import corpus, edition
-from hlm_jax.book.corpus import CorpusError, load_corpus, read_text, split_chapters
+from hlm_jax.book.corpus import clean_prompt, clean_text, load_corpus, split_chapters
 from hlm_jax.book.edition import EditionError
+from hlm_jax.book.files import CorpusError, read_book, read_text
 
 
 def load(path="", tmp_path=None, **more):
@@ -34,16 +34,113 @@ def test_edition_has_80_plausible_chapters_and_no_commentary(edition):
     assert edition.chapters[0].text.split("\n")[1].startswith("列位看官：你道此书从何而来")
 
 
-def test_report_names_and_counts_every_rule(edition, tmp_path):
+def test_report_names_and_counts_every_rule(edition):
     rules = {rule.__name__.strip("_") for rule in edition_rules()}
     assert rules <= set(edition.report["cleaning"])
     assert edition.report["cleaning"]["commentary"] == 4100
     assert edition.report["cleaning"]["byte_shift"] > 240
+
+
+def test_the_cleaned_edition_is_the_text_that_runs_were_trained_on(edition):
+    sha256 = "886623827e4219502ead860dd3629fdb8c3d59be5b529f68825be85b7d9dc63c"
+    assert edition.report["sha256"] == sha256
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_reading_a_book_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "book.txt"
     path.write_text("宝玉笑道：“好。”\n" * 60, encoding="utf-8")
-    report = load(path, tmp_path).report
-    (written,) = tmp_path.glob("book-*/report.json")
-    assert json.loads(written.read_text(encoding="utf-8")) == report
+    report = load(path, tmp_path / "data").report
+    assert report["source"] == {"path": str(path)}
+    assert report["cut_by"] == "equal parts"
+    load("book.txt", "data")
+    assert files_in(tmp_path) == ["book.txt"]
+
+
+def test_only_a_fetched_edition_is_written_and_only_where_asked(tmp_path, monkeypatch):
+    data = (REPO / "data" / "zhiyanzhai" / "source.txt").read_bytes()
+    monkeypatch.setattr(edition, "_download", lambda cached: data)
+    load(tmp_path=tmp_path, write_cache=False)
+    assert files_in(tmp_path) == []
+    load(tmp_path=tmp_path)
+    assert files_in(tmp_path) == ["zhiyanzhai", "zhiyanzhai/source.txt"]
+
+
+def test_the_raw_text_of_the_edition_is_cleaned_as_the_edition_is(tmp_path, edition):
+    again = load(REPO / "data" / "zhiyanzhai" / "source.txt", tmp_path)
+    assert again.report == edition.report
+
+
+LAYOUTS = [
+    "　　宝玉笑道：“好。”\n　　黛玉听了。\n",
+    "宝玉笑道：“好。”\n\n\n黛玉听了。",
+    "\n  宝玉笑道：“好。”　\r\n \r\n\t黛玉听了。\r\n\r\n",
+    "\ufeff宝玉笑道：“好。”\r黛玉\x0c听了。\n\u3000\n",
+]
+
+
+@pytest.mark.parametrize("text", LAYOUTS)
+def test_the_same_text_in_any_layout_is_the_same_clean_text(text):
+    clean = "宝玉笑道：“好。”\n黛玉听了。\n"
+    assert clean_text(text) == clean
+    assert clean_text(clean) == clean
+    assert clean_prompt(text).strip() == clean.strip()
+
+
+def test_a_text_is_cleaned_as_the_corpus_is(tmp_path):
+    raw = "".join(f"　　第{i}段，寶玉笑道：「妙極。」\n\n" for i in range(40))
+    (tmp_path / "book.txt").write_text(raw, encoding="utf-8")
+    book = load(tmp_path / "book.txt", tmp_path, convert="t2s")
+    assert clean_text(raw, "t2s") == "".join(chapter.text for chapter in book.chapters)
+    assert "宝玉笑道" in clean_text(raw, "t2s")
+    assert "寶玉笑道" in clean_text(raw)
+    with pytest.raises(CorpusError, match="OpenCC"):
+        clean_text(raw, "nonsense")
+
+
+@pytest.mark.parametrize("text", ["", " \n　\n", "\x00"])
+def test_white_space_alone_is_an_empty_text(text):
+    assert clean_text(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "clean"),
+    [
+        ("宝玉笑道：", "宝玉笑道："),
+        ("　　宝玉笑道：", "宝玉笑道："),
+        ("好。\n\n　　宝玉笑道：", "好。\n宝玉笑道："),
+        ("好。\n", "好。\n"),
+        ("好。  \r\n\r\n", "好。\n"),
+        ("第六回　", "第六回　"),
+        ("好。\n　　", "好。\n"),
+        ("", ""),
+    ],
+)
+def test_the_end_of_a_prompt_stays(prompt, clean):
+    assert clean_prompt(prompt) == clean
+
+
+def test_a_prompt_is_converted_as_the_corpus_is():
+    assert clean_prompt("寶玉笑道：", "t2s") == "宝玉笑道："
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "book.txt").write_text("宝玉笑道。\n" * 60, encoding="utf-8")
+    assert read_text("~/book.txt").startswith("宝玉")
+    name, text, source = read_book("~/book.txt")
+    assert (name, text[:2], source) == ("book", "宝玉", {"path": str(tmp_path / "book.txt")})
+    assert load("~/book.txt", "~/data").name == "book"
+
+
+def test_a_table_of_contents_alone_is_cut_into_equal_parts(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("".join(f"第{i}回 宝玉黛玉\n" for i in range(1, 41)), encoding="utf-8")
+    assert load(path, tmp_path).report["cut_by"] == "equal parts"
 
 
 def edition_rules():

@@ -11,6 +11,8 @@ import pytest
 from hlm_jax import checkpoint
 from hlm_jax.training.journal import read_metrics
 
+pytestmark = pytest.mark.slow
+
 
 def free_port():
     with socket.socket() as s:
@@ -78,7 +80,7 @@ def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny
     )
     processes = start(environment, tiny, tmp_path, 2, overrides)
     for line in processes[0].stdout:
-        if line.startswith("step 50/"):
+        if line.startswith("step 30/"):
             break
     processes[victim].kill()
     out, _ = processes[1 - victim].communicate(timeout=100)
@@ -92,7 +94,7 @@ def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny
     seen = []
     for line in processes[0].stdout:
         seen.append(line)
-        if line.startswith(f"step {kept + 20}/"):
+        if line.startswith(f"step {kept + 10}/"):
             break
     assert any(f"resuming from step {kept}" in line for line in seen)
     for process in processes:
@@ -116,7 +118,3 @@ def test_a_wrong_address_is_one_line(command, tiny, tmp_path):
     )
     assert done.returncode == 2
     assert "several processes" in done.stderr.strip().splitlines()[-1]
-
-
-if __name__ == "__main__":
-    pytest.main([__file__])

@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,10 @@ import pytest
 
 from hlm_jax import config as configs
 from hlm_jax.model import gpt as model_module
-from hlm_jax.model.gpt import GPT, GPTConfig, dropout, einsum, init_cache
-from hlm_jax.training.step import token_losses
+from hlm_jax.model.gpt import GPT, init_cache
+from hlm_jax.model.layers import dropout, einsum
+from hlm_jax.model.losses import token_losses
+from hlm_jax.model.shape import GPTConfig
 
 SMALL = GPTConfig(
     "gpt2",
@@ -41,34 +45,52 @@ def count(params):
     return sum(x.size for x in jax.tree.leaves(params))
 
 
+def shapes_of(cfg):
+    init = GPT(cfg).init
+    return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
 @pytest.mark.parametrize("name", ["base", "base_heldout", "tiny"])
 def test_exact_parameter_counts_of_the_configs(name):
-    config = configs.load_config(f"configs/{name}.py")
-    model = GPT(GPTConfig(**config.model))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    assert count(shapes) == configs.count_parameters(config.model)
+    cfg = GPTConfig(**configs.load_config(f"configs/{name}.py").model)
+    assert cfg.n_parameters == count(shapes_of(cfg))
     if name.startswith("base"):
-        assert count(shapes) == 89_092_608
+        assert cfg.n_parameters == 89_092_608
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_flops_count_every_matrix_and_the_tied_output_once(form):
+    cfg = dataclasses.replace(SMALL, form=form)
+    shapes = shapes_of(cfg)
+    assert cfg.n_parameters == count(shapes)
+    kernels = [
+        x.size
+        for path, x in jax.tree_util.tree_leaves_with_path(shapes)
+        if path[-1].key == "kernel" or path[-1].key == "token_embedding"
+    ]
+    scores = 2 * cfg.block_size * cfg.n_embd  # q k and weights v, a multiplication and an addition
+    assert cfg.flops_per_token == 6 * sum(kernels) + 3 * 2 * cfg.n_layer * scores
+
+
+def test_a_shape_needs_no_jax():
+    code = "import sys, hlm_jax.model.shape; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_logit_depends_on_no_later_token(form):
     model, params = build(form)
     table = params["token_embedding"]
-    ids = tokens((1, 12))
 
     def picked(table_extra):
-        # A gradient for every position's embedding, not for every token's: add a free vector where tokens are embedded.
         return logits(model, {**params, "token_embedding": table + table_extra}, ids)[0]
 
-    # Positions hold distinct tokens, so that an embedding row stands for a position; the output side is cut off by
-    # looking at the logit of a token that does not occur.
-    distinct = jnp.arange(12)[None]
-    ids = distinct
+    # Every position holds another token, so that a row of the table stands for a position. The
+    # logit is that of a token that does not occur, which cuts off the output side.
+    ids = jnp.arange(12)[None]
     jacobian = jax.jit(jax.jacrev(lambda extra: picked(extra)[:, 50]))(jnp.zeros_like(table))
-    influence = np.abs(np.asarray(jacobian))[:, :12].sum(
-        -1
-    )  # [position of the logit, position of the token]
+    # [position of the logit, position of the token]
+    influence = np.abs(np.asarray(jacobian))[:, :12].sum(-1)
     assert (influence[np.triu_indices(12, 1)] == 0).all()
     assert (np.diag(influence) > 0).all()
     assert (influence[-1] > 0).all()
@@ -130,9 +152,9 @@ def test_left_padding_changes_nothing(form):
     model, params = build(form)
     ids = tokens((1, 10))
     padded = jnp.concatenate([jnp.full((1, 5), 7, jnp.int32), ids], axis=1)
-    found = logits(model, params, padded, pad_B=jnp.array([5]))[:, 5:]
-    np.testing.assert_allclose(found, logits(model, params, ids), atol=2e-6)
-    assert np.isfinite(np.asarray(logits(model, params, padded, pad_B=jnp.array([5])))).all()
+    all_logits = logits(model, params, padded, pad_B=jnp.array([5]))
+    np.testing.assert_allclose(all_logits[:, 5:], logits(model, params, ids), atol=2e-6)
+    assert np.isfinite(np.asarray(all_logits)).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -167,23 +189,6 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_its_key(form):
     np.testing.assert_array_equal(logits(model, params, ids, dropout_key=jax.random.key(1)), plain)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_embeddings_have_a_rate_of_dropout_of_their_own(form):
-    model, params = build(form)
-    ids, key = tokens(), jax.random.key(1)
-
-    def at(**rates):
-        return logits(GPT(dataclasses.replace(model.cfg, **rates)), params, ids, dropout_key=key)
-
-    plain = logits(model, params, ids)
-    np.testing.assert_array_equal(at(dropout=0.0, embedding_dropout=0.0), plain)
-    assert np.abs(np.asarray(at(dropout=0.0, embedding_dropout=0.3) - plain)).max() > 1e-3
-    assert np.abs(np.asarray(at(dropout=0.3, embedding_dropout=0.0) - plain)).max() > 1e-3
-    np.testing.assert_array_equal(
-        at(dropout=0.3, embedding_dropout=-1.0), at(dropout=0.3, embedding_dropout=0.3)
-    )
-
-
 def masks(key, shape=(64, 4096)):
     return np.asarray(dropout(jnp.ones(shape), 0.1, key)) == 0
 
@@ -214,7 +219,7 @@ def test_dropout_masks_are_as_random_as_they_should_be():
 def test_dropout_does_not_depend_on_sharding():
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from hlm_jax.training.step import make_mesh
+    from hlm_jax.training.mesh import make_mesh
 
     x = jnp.ones((8, 32))
     sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec(("data", "fsdp"))))
@@ -233,8 +238,8 @@ def test_written_derivatives_equal_autodiff(spec, dtype, tolerance):
         jnp.asarray(rng.normal(size=[sizes[c] for c in axes]), jnp.float32)
         for axes in spec.replace("->", ",").split(",")
     )
-    found = jax.grad(lambda a, b: (einsum(spec, a, b, dtype) * out).sum(), (0, 1))(left, right)
+    written = jax.grad(lambda a, b: (einsum(spec, a, b, dtype) * out).sum(), (0, 1))(left, right)
     expected = jax.grad(lambda a, b: (jnp.einsum(spec, a, b) * out).sum(), (0, 1))(left, right)
-    for f, e in zip(found, expected, strict=True):
-        assert f.dtype == jnp.float32
-        np.testing.assert_allclose(f, e, atol=tolerance * float(jnp.abs(e).max()))
+    for ours, theirs in zip(written, expected, strict=True):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * float(jnp.abs(theirs).max()))

@@ -29,7 +29,7 @@ def test_probabilities_over_a_vocabulary_of_token_ids_sum_to_one(alphabet_size):
 
 
 def brute_force(texts, order, text):
-    """Interpolated Kneser-Ney with the fixed discounts of a tiny text, from dictionaries: slow and plain."""
+    """Interpolated Kneser-Ney with the fixed discounts of a tiny text, from dictionaries."""
     pad = "\0" * (order - 1)
     grams = [set() for _ in range(order + 2)]
     counts = {}
@@ -68,8 +68,9 @@ def brute_force(texts, order, text):
 
 def test_equals_a_plain_implementation():
     texts, order = ["宝玉笑道好宝玉道好宝玉", "黛玉笑道"], 3
-    found = KneserNey(texts, order).probabilities("黛玉道好宝")
-    np.testing.assert_allclose(found, brute_force(texts, order, "黛玉道好宝"), rtol=1e-12)
+    probabilities = KneserNey(texts, order).probabilities("黛玉道好宝")
+    expected = brute_force(texts, order, "黛玉道好宝")
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-12)
 
 
 def test_bits_count_every_character():
@@ -81,12 +82,12 @@ def test_bits_count_every_character():
     assert model.bits("龘") > math.log2(1e6)
 
 
-def test_the_floor_of_the_edition(edition):
+def test_the_baseline_of_the_edition(edition):
     splits = split_chapters(edition.chapters, held_out=True)
     model = KneserNey([c.text for c in splits["train"]])
     assert model.bits_per_char([c.text for c in splits["val"]]) == pytest.approx(6.046, abs=0.001)
     assert model.bits_per_char([c.text for c in splits["test"]]) == pytest.approx(6.215, abs=0.001)
-    # Order 5 is the floor because longer contexts no longer help.
+    # The baseline has order 5 because longer contexts no longer help.
     longer = KneserNey([c.text for c in splits["train"]], 6).bits_per_char(
         [c.text for c in splits["val"]]
     )

@@ -1,106 +1,120 @@
-"""Logits equal to transformers' own GPT-2 and Qwen3 given the same weights; skipped without torch."""
+"""Logits equal to those of transformers' own GPT-2 and Qwen3, given the same weights.
+
+tests/golden/*.npz hold token ids and transformers' logits, so that the comparison needs no torch.
+Weights are no part of them: they follow from a seed. Where torch is installed, a test computes the
+golden logits again. To write them anew, with the extra [bench]: python tests/test_parity.py
+"""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import GPTConfig
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-CFG = GPTConfig(
+GOLDEN = Path(__file__).parent / "golden"
+GPT2 = GPTConfig(
     "gpt2",
-    vocab_size=211,
-    block_size=40,
+    vocab_size=101,
+    block_size=24,
     n_layer=3,
     n_head=4,
     n_embd=48,
     dropout=0.1,
-    rope_theta=1e4,
+    rope_theta=0.0,
 )
+QWEN3 = dataclasses.replace(GPT2, form="qwen3", rope_theta=500.0)
+FORMS = pytest.mark.parametrize("cfg", [GPT2, QWEN3], ids=lambda cfg: cfg.form)
 
 
-def random_params(model, seed=0):
-    """Parameters with nothing at its initial value, so that no bias or gain goes untested."""
-    params = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32))["params"]
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda x: np.asarray(x) + rng.normal(scale=0.1, size=x.shape).astype(np.float32), params
-    )
+def seeded_params(cfg):
+    """Weights that every platform and version of numpy computes to the same bits.
+
+    They are made of PCG64's raw integers, whose stream numpy guarantees. Nothing keeps its initial
+    value, so that no bias or gain goes untested.
+    """
+    init = GPT(cfg).init
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    bits = np.random.PCG64(0)
+
+    def leaf(path, x):
+        uniform = (bits.random_raw(x.size) >> np.uint64(40)).astype(np.float32) / 2**24
+        weights = (uniform * 0.7 - 0.35).reshape(x.shape)
+        return weights + 1 if path[-1].key == "scale" else weights
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
-def tensor(x):
-    return torch.tensor(np.ascontiguousarray(x))
+def seeded_ids(cfg):
+    raw = np.random.PCG64(1).random_raw(2 * cfg.block_size) % np.uint64(cfg.vocab_size)
+    return raw.astype(np.int32).reshape(2, cfg.block_size)
 
 
-def gpt2_weights(params):
+def gpt2_weights(params, cfg):
     out = {
         "transformer.wte.weight": params["token_embedding"],
         "transformer.wpe.weight": params["position_embedding"],
+        "transformer.ln_f.weight": params["final_norm"]["scale"],
+        "transformer.ln_f.bias": params["final_norm"]["bias"],
     }
-    for i in range(CFG.n_layer):
+    for i in range(cfg.n_layer):
         block, to = params[f"block_{i}"], f"transformer.h.{i}"
         for ours, theirs in (("attention_norm", "ln_1"), ("mlp_norm", "ln_2")):
-            out[f"{to}.{theirs}.weight"], out[f"{to}.{theirs}.bias"] = (
-                block[ours]["scale"],
-                block[ours]["bias"],
-            )
+            out[f"{to}.{theirs}.weight"] = block[ours]["scale"]
+            out[f"{to}.{theirs}.bias"] = block[ours]["bias"]
         for part, ours, theirs in (
             ("attention", "qkv", "attn.c_attn"),
             ("attention", "out", "attn.c_proj"),
             ("mlp", "up", "mlp.c_fc"),
             ("mlp", "down", "mlp.c_proj"),
         ):
-            out[f"{to}.{theirs}.weight"], out[f"{to}.{theirs}.bias"] = (
-                block[part][ours]["kernel"],
-                block[part][ours]["bias"],
-            )
-    out["transformer.ln_f.weight"], out["transformer.ln_f.bias"] = (
-        params["final_norm"]["scale"],
-        params["final_norm"]["bias"],
-    )
-    return {name: tensor(x) for name, x in out.items()}
+            out[f"{to}.{theirs}.weight"] = block[part][ours]["kernel"]
+            out[f"{to}.{theirs}.bias"] = block[part][ours]["bias"]
+    return out
 
 
-def qwen3_weights(params):
+def qwen3_weights(params, cfg):
     out = {
         "model.embed_tokens.weight": params["token_embedding"],
         "model.norm.weight": params["final_norm"]["scale"],
     }
-    for i in range(CFG.n_layer):
+    for i in range(cfg.n_layer):
         block, to = params[f"block_{i}"], f"model.layers.{i}"
-        for name, kernel in zip(
-            "qkv", np.split(block["attention"]["qkv"]["kernel"], 3, axis=1), strict=True
-        ):
+        attention, mlp = block["attention"], block["mlp"]
+        qkv = np.split(attention["qkv"]["kernel"], 3, axis=1)
+        for name, kernel in zip("qkv", qkv, strict=True):
             out[f"{to}.self_attn.{name}_proj.weight"] = kernel.T
-        out[f"{to}.self_attn.o_proj.weight"] = block["attention"]["out"]["kernel"].T
+        out[f"{to}.self_attn.o_proj.weight"] = attention["out"]["kernel"].T
         for name in ("q_norm", "k_norm"):
-            out[f"{to}.self_attn.{name}.weight"] = block["attention"][name]["scale"]
+            out[f"{to}.self_attn.{name}.weight"] = attention[name]["scale"]
         for name in ("up", "gate", "down"):
-            out[f"{to}.mlp.{name}_proj.weight"] = block["mlp"][name]["kernel"].T
+            out[f"{to}.mlp.{name}_proj.weight"] = mlp[name]["kernel"].T
         out[f"{to}.input_layernorm.weight"] = block["attention_norm"]["scale"]
         out[f"{to}.post_attention_layernorm.weight"] = block["mlp_norm"]["scale"]
-    return {name: tensor(x) for name, x in out.items()}
+    return out
 
 
-def reference(form, params, cfg):
-    if form == "gpt2":
-        theirs = transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(
-                vocab_size=cfg.vocab_size,
-                n_positions=cfg.block_size,
-                n_embd=cfg.n_embd,
-                n_layer=cfg.n_layer,
-                n_head=cfg.n_head,
-            )
+def transformers_logits(cfg):
+    """float32 [2, block_size, V] of transformers' model under seeded_params and seeded_ids."""
+    import torch
+    import transformers
+
+    if cfg.form == "gpt2":
+        shape = transformers.GPT2Config(
+            vocab_size=cfg.vocab_size,
+            n_positions=cfg.block_size,
+            n_embd=cfg.n_embd,
+            n_layer=cfg.n_layer,
+            n_head=cfg.n_head,
         )
-        weights = gpt2_weights(params)
+        theirs = transformers.GPT2LMHeadModel(shape)
+        weights = gpt2_weights(seeded_params(cfg), cfg)
     else:
-        config = transformers.Qwen3Config(
+        shape = transformers.Qwen3Config(
             vocab_size=cfg.vocab_size,
             max_position_embeddings=cfg.block_size,
             hidden_size=cfg.n_embd,
@@ -114,24 +128,45 @@ def reference(form, params, cfg):
             tie_word_embeddings=True,
             attention_bias=False,
         )
-        theirs = transformers.Qwen3ForCausalLM(config)
-        weights = qwen3_weights(params)
-    missing, unexpected = theirs.load_state_dict(weights, strict=False)
+        theirs = transformers.Qwen3ForCausalLM(shape)
+        weights = qwen3_weights(seeded_params(cfg), cfg)
+    tensors = {name: torch.tensor(np.ascontiguousarray(x)) for name, x in weights.items()}
+    missing, unexpected = theirs.load_state_dict(tensors, strict=False)
     assert not unexpected
-    assert all(
-        "lm_head" in name or "inv_freq" in name or name.endswith(".attn.bias") for name in missing
-    )
+    computed = ("lm_head.weight", "inv_freq", ".attn.bias")
+    assert all(name.endswith(computed) for name in missing)
     theirs.tie_weights()
-    return theirs.eval()
-
-
-@pytest.mark.parametrize("form", ["gpt2", "qwen3"])
-def test_logits_equal_transformers(form):
-    cfg = dataclasses.replace(CFG, form=form)
-    model = GPT(cfg)
-    params = random_params(model)
-    ids = np.random.default_rng(1).integers(0, cfg.vocab_size, (3, cfg.block_size))
-    found = np.asarray(model.apply({"params": params}, jnp.asarray(ids, jnp.int32))[0])
     with torch.no_grad():
-        expected = reference(form, params, cfg)(torch.tensor(ids)).logits.numpy()
-    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+        return theirs.eval()(torch.tensor(seeded_ids(cfg), dtype=torch.long)).logits.numpy()
+
+
+def assert_equal_logits(logits, expected):
+    np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@FORMS
+def test_logits_equal_the_golden_logits_of_transformers(cfg):
+    golden = np.load(GOLDEN / f"{cfg.form}.npz")
+    np.testing.assert_array_equal(golden["ids"], seeded_ids(cfg))
+    params, ids = seeded_params(cfg), jnp.asarray(golden["ids"])
+    logits = jax.jit(GPT(cfg).apply)({"params": params}, ids)[0]
+    assert_equal_logits(np.asarray(logits), golden["logits"])
+
+
+@FORMS
+def test_transformers_still_computes_the_golden_logits(cfg):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    assert_equal_logits(transformers_logits(cfg), np.load(GOLDEN / f"{cfg.form}.npz")["logits"])
+
+
+def write_golden():
+    GOLDEN.mkdir(exist_ok=True)
+    for cfg in (GPT2, QWEN3):
+        path = GOLDEN / f"{cfg.form}.npz"
+        np.savez_compressed(path, ids=seeded_ids(cfg), logits=transformers_logits(cfg))
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    write_golden()

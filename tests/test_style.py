@@ -3,7 +3,7 @@ import pytest
 
 from hlm_jax.book.corpus import split_chapters
 from hlm_jax.errors import UserError
-from hlm_jax.measures.style import PIECE, Style, pieces
+from hlm_jax.measures.style import EXCERPT, Style, excerpts
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,12 @@ def style(splits):
 
 
 def test_pieces():
-    assert [len(p) for p in pieces("玉" * (2 * PIECE + PIECE // 2))] == [PIECE, PIECE, PIECE // 2]
-    assert len(pieces("玉" * (PIECE + 10))) == 1
+    assert [len(p) for p in excerpts("玉" * (2 * EXCERPT + EXCERPT // 2))] == [
+        EXCERPT,
+        EXCERPT,
+        EXCERPT // 2,
+    ]
+    assert len(excerpts("玉" * (EXCERPT + 10))) == 1
 
 
 def test_texts_too_short_to_measure_are_refused(style):
@@ -27,11 +31,11 @@ def test_texts_too_short_to_measure_are_refused(style):
 
 
 def test_measures_by_hand(style):
-    found = style.measure("宝玉笑道：“好。”黛玉道：“不好！”说着太太太太走了。")
-    assert found["in loops"] == pytest.approx(4 / 27)
-    assert found["speeches closed"] == 1.0
-    assert found["speeches per 100"] == pytest.approx(100 * 2 / 27)
-    assert found["names per 100"] == pytest.approx(100 * 2 / 27)
+    measures = style.measure("宝玉笑道：“好。”黛玉道：“不好！”说着太太太太走了。")
+    assert measures["in loops"] == pytest.approx(4 / 27)
+    assert measures["speeches closed"] == 1.0
+    assert measures["speeches per 100"] == pytest.approx(100 * 2 / 27)
+    assert measures["names per 100"] == pytest.approx(100 * 2 / 27)
     assert style.measure("“好“好”“好”“")["speeches closed"] == pytest.approx(2 / 3)
     assert style.measure("一二三。四五六七八。")["sentence length"] == pytest.approx(5.0)
     assert style.measure("一二三。四五六七八。")["its spread"] == pytest.approx(1.0)

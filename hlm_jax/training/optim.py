@@ -1,4 +1,10 @@
-"""Learning-rate schedules, the optimizer, and which parameters decay. Optax does the work, but for Muon's matrix products."""
+"""Learning-rate schedules, the optimizer, and which parameters decay.
+
+Optax does the work, except for Muon's matrix products.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +15,12 @@ from hlm_jax.errors import UserError
 
 def make_schedule(
     *, schedule: str, peak: float, warmup_steps: int, final_fraction: float, total_steps: int
-):
-    """step -> learning rate: linear warm-up from 0, then "constant", "cosine" or "linear" to peak x final_fraction."""
+) -> Callable:
+    """step -> learning rate: linear warm-up, then `schedule` to peak x final_fraction.
+
+    Args:
+      schedule: "constant", "cosine" or "linear".
+    """
     warmup = min(warmup_steps, total_steps)
     rest = max(1, total_steps - warmup)
     if schedule == "constant":
@@ -29,16 +39,17 @@ def make_schedule(
     )
 
 
-def decay_mask(params):
+def decay_mask(params: Any) -> Any:
     """True for matrices (embeddings included), False for biases and gains."""
     return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
-def orthogonalise(x, dtype):
-    """Newton-Schulz iteration towards the nearest matrix whose singular values are all 1 (Jordan 2024): [in, out] -> [in, out].
+def orthogonalise(x: jax.Array, dtype) -> jax.Array:
+    """The nearest matrix whose singular values are all about 1, by Newton-Schulz iteration.
 
-    Five steps of the quintic that he gives bring singular values between roughly 0.7 and 1.2. Operands are rounded to
-    `dtype`, products summed in float32: his runs in bfloat16, and so are a third of the operations of a small step.
+    [in, out] -> [in, out]. Five steps of the quintic of Jordan (2024) bring singular values between
+    roughly 0.7 and 1.2. Operands are rounded to `dtype` and products are summed in float32. Jordan
+    runs it in bfloat16. It is a third of the operations of a small training step.
     """
 
     def product(spec, a, b):
@@ -54,13 +65,16 @@ def orthogonalise(x, dtype):
 
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    # A loop, for XLA would fuse written-out steps with the transposition: products and sums that run across memory.
+    # A loop: XLA would fuse written-out steps with the transposition, and read across memory.
     x = jax.lax.fori_loop(0, 5, closer, x / (jnp.linalg.norm(x) + 1e-8))
     return x.T if tall else x
 
 
 def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
-    """Orthogonalised Nesterov momentum, scaled by sqrt(max(1, out / in)) so that wide layers move as much as square ones."""
+    """Orthogonalised Nesterov momentum, scaled by sqrt(max(1, out / in)).
+
+    The scale makes wide layers move as much as square ones.
+    """
 
     def update(updates, _params):
         return jax.tree.map(
@@ -70,11 +84,13 @@ def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
     return optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(update))
 
 
-def optimizer_labels(params):
+def optimizer_labels(params: Any) -> Any:
     """ "muon" for every hidden matrix, "adamw" for embeddings, gains and biases."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, p: "muon" if p.ndim == 2 and path[-1].key == "kernel" else "adamw", params
-    )
+
+    def label(path, p) -> str:
+        return "muon" if p.ndim == 2 and path[-1].key == "kernel" else "adamw"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def make_optimizer(
@@ -92,20 +108,23 @@ def make_optimizer(
     grad_clip_norm: float,
     total_steps: int,
     product_dtype: str = "float32",
-):
-    """An optax optimizer and its schedule.
+) -> tuple[optax.GradientTransformation, Callable]:
+    """An optax optimizer and the schedule of its AdamW.
 
-    "adamw" (Loshchilov & Hutter 2019) moves every parameter at `learning_rate`. "muon" (Jordan 2024) moves hidden matrices
-    at `muon_learning_rate` and the rest with AdamW (with Nesterov momentum) at `learning_rate`; both follow the same
-    schedule. `grad_clip_norm` 0 does not clip. Decay applies to matrices only, each at its own rate: in an epoch of n steps a
-    weight forgets about n x rate x `weight_decay` of itself.
-    `product_dtype` is the operands' type in Muon's matrix products.
+    "adamw" (Loshchilov & Hutter 2019) moves every parameter at `learning_rate`. "muon" (Jordan
+    2024) moves hidden matrices at `muon_learning_rate`, and the rest at `learning_rate` with AdamW
+    and Nesterov momentum. Both follow the same schedule. Decay applies to matrices only, each at
+    its own rate: in an epoch of n steps a weight forgets about n x rate x `weight_decay` of itself.
+
+    Args:
+      grad_clip_norm: 0 does not clip.
+      product_dtype: of the operands of Muon's matrix products.
 
     Returns:
-      (optax.GradientTransformation, step -> AdamW's learning rate).
+      (optax.GradientTransformation, step -> learning rate).
     """
 
-    def rate(peak):
+    def rate(peak: float) -> Callable:
         return make_schedule(
             schedule=schedule,
             peak=peak,

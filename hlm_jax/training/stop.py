@@ -1,9 +1,14 @@
-"""How a run is stopped from outside: by a signal, which all of its processes follow together, or by the loss of one of them."""
+"""How a run is stopped from outside: by a signal to any of its processes, or by losing one."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,32 +16,49 @@ from jax.experimental import multihost_utils
 
 from hlm_jax import checkpoint
 
+# SIGHUP comes when a terminal closes. Windows has none.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
+
 
 class StopRequest:
-    """Notes the first SIGTERM or Ctrl-C, so that the loop can save and leave; a second Ctrl-C interrupts at once."""
+    """Notes the first SIGTERM, SIGHUP or Ctrl-C, so that the loop can save and leave.
 
-    requested = False
+    A second Ctrl-C interrupts at once. Outside the main thread Python allows no signal handlers,
+    and none is set: there `request` is the only way to stop.
+    """
 
-    def __enter__(self):
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
-    def _note(self, number, _frame):
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        print("\nstopping: saving a checkpoint …", file=sys.stderr, flush=True)
+        self.request()
 
-    def __exit__(self, *_):
+    def request(self) -> None:
+        """Asks the loop to stop after the dispatch in progress."""
+        self.requested = True
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print("\nstopping: saving a checkpoint …", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def agreed(self, first: int, done: int, every_steps: int) -> bool:
-        """Whether any process was asked to stop: all must leave the loop at the same step, so they ask one another now and then.
+        """Whether any process was asked to stop; all processes get the same answer.
 
         Args:
           first, done: the steps between which the last dispatch lies.
-          every_steps: several processes ask whenever a dispatch passes a multiple of it.
+          every_steps: several processes ask one another when a dispatch passes a multiple of it.
         """
         if jax.process_count() == 1:
             return self.requested
@@ -45,13 +67,23 @@ class StopRequest:
         return bool(multihost_utils.process_allgather(np.array(self.requested)).any())
 
 
-def leave_broken_group(workdir: Path, error: Exception) -> None:
-    """Ends this process when another of the run is gone: a collective can neither finish nor be tried again."""
-    saved = checkpoint.steps_in(workdir)
-    print(
-        f"hlm_jax.train: error: another process of this run is gone ({str(error).splitlines()[0][:160]}); start all processes again, "
-        + (f"the run resumes from step {saved[-1]}" if saved else "nothing was saved yet"),
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(2)  # a regular exit would wait for the lost process at the end of jax.distributed
+@contextlib.contextmanager
+def leaving_a_broken_group(workdir: Path) -> Iterator[None]:
+    """Ends this process when another process of the run is gone.
+
+    A collective can then neither finish nor be tried again.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        saved = checkpoint.steps_in(workdir)
+        after = f"the run resumes from step {saved[-1]}" if saved else "nothing was saved yet"
+        print(
+            "hlm_jax.train: error: another process of this run is gone "
+            f"({str(error).splitlines()[0][:160]}); start all processes again, {after}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)  # a regular exit would wait for the lost process inside jax.distributed

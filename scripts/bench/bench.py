@@ -1,9 +1,10 @@
-"""Speed against PyTorch on identical work: python scripts/bench/bench.py [train|decode|startup|all] [--config …] [--json].
+"""Speed against PyTorch on identical work: python scripts/bench/bench.py [train|decode|startup].
 
-Both frameworks run in worker processes of their own that take turns, the order reversed each round; what counts is the
-ratio within a round. PyTorch competes with the best of its variants (eager or compiled; transformers' generate or a
-hand-written loop). With dropout off both must compute the same loss, and greedy decoding must give the same tokens, or
-nothing is reported. Needs the extra [bench]: pip install -e .[bench].
+Both frameworks run in worker processes that take turns, and the order is reversed each round. What
+counts is the ratio within a round. PyTorch competes with the best of its variants: eager or
+compiled, transformers' generate or a hand-written loop. With dropout off both must compute the same
+loss, and greedy decoding must give the same tokens, or nothing is reported. Needs the extra
+[bench]: pip install -e .[bench].
 """
 
 import argparse
@@ -19,12 +20,15 @@ from pathlib import Path
 
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError, exit_on_user_error
+from hlm_jax.model.shape import GPTConfig
 from hlm_jax.train import TUNABLES
 
 HERE = Path(__file__).resolve().parent
 REFERENCE_TOKENS = 2000 * 440_000  # of the reference run: epochs x training tokens, roughly
 REFERENCE_PARAMETERS = 89_092_608
-DATASHEET_TFLOPS = {  # dense, by a part of the device's name: {dtype: TFLOP/s}
+DATASHEET_TFLOPS: dict[
+    str, dict[str, float]
+] = {  # dense, by a part of the device's name: {dtype: TFLOP/s}
     "H200": {"bfloat16": 990, "float16": 990, "float32": 67},
     "H100": {"bfloat16": 990, "float16": 990, "float32": 67},
     "A100": {"bfloat16": 312, "float16": 312, "float32": 19.5},
@@ -56,19 +60,21 @@ class Worker:
             env=env,
             preexec_fn=pin,
         )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
     def ask(self, **request):
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
+        print(json.dumps(request), file=self._requests, flush=True)
+        line = self._answers.readline()
         if not line:
             self._errors.seek(0)
-            raise UserError(
-                f"the {self.name} worker died: {(self._errors.read().strip().splitlines() or ['no message'])[-1][:300]}"
-            )
+            last = (self._errors.read().strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"the {self.name} worker died: {last[:300]}")
         return json.loads(line)
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._requests.close()
         self._process.wait()
 
 
@@ -99,9 +105,8 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     overrides = [word.removeprefix("--config.") for word in rest if word.startswith("--config.")]
     if len(overrides) != len(rest):
-        parser.error(
-            f"unrecognized arguments: {' '.join(word for word in rest if not word.startswith('--config.'))}"
-        )
+        unknown = " ".join(word for word in rest if not word.startswith("--config."))
+        parser.error(f"unrecognized arguments: {unknown}")
     with exit_on_user_error("bench"):
         config = configs.load_config(args.config, overrides)
         out = {"config": args.config, "overrides": overrides, "cores": args.cores or os.cpu_count()}
@@ -111,7 +116,8 @@ def main() -> None:
             ]
             if missing:
                 raise UserError(
-                    f"{' and '.join(missing)} not installed, there is nothing to compare with: pip install -e .[bench]"
+                    f"{' and '.join(missing)} not installed, there is nothing to compare with: "
+                    "pip install -e .[bench]"
                 )
         if args.what in ("train", "all"):
             out["train"] = bench_train(config, args)
@@ -125,9 +131,7 @@ def main() -> None:
 def request(config, folder: str) -> dict:
     """What both workers are told about the work."""
     model = config.model.to_dict()
-    hidden = (
-        4 * model["n_embd"] if model["form"] == "gpt2" else -(-8 * model["n_embd"] // 3 // 64) * 64
-    )
+    hidden = GPTConfig(**config.model).hidden_width
     return {
         "model": model | {"hidden": hidden},
         "optim": config.optim.to_dict(),
@@ -142,7 +146,7 @@ def request(config, folder: str) -> dict:
 
 def take_turns(workers, rounds: int, n: int) -> dict[str, list[float]]:
     """Seconds of every round by worker; the order is reversed each round."""
-    seconds = {worker.name: [] for worker in workers}
+    seconds: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for worker in workers:
         worker.ask(do="time", n=n)  # warm-up
     for i in range(rounds):
@@ -162,8 +166,12 @@ def against_best(seconds: dict[str, list[float]]) -> tuple[str, dict]:
 
 
 def peers(r: dict, do: str, variants, cores: int, same_work) -> tuple[list[Worker], dict]:
-    """A PyTorch worker for every variant that runs here, and what each answered; `same_work` refuses other work."""
-    workers, answers = [], {}
+    """A PyTorch worker for every variant that runs here, and what each answered.
+
+    `same_work(variant, answer)` raises where a variant did other work.
+    """
+    workers: list[Worker] = []
+    answers: dict[str, dict] = {}
     for variant in variants:
         worker = Worker("torch", cores, variant)
         answers[variant] = worker.ask(do=do, variant=variant, **r)
@@ -180,23 +188,14 @@ def peers(r: dict, do: str, variants, cores: int, same_work) -> tuple[list[Worke
     return workers, answers
 
 
-def flops_per_token(model) -> float:
-    """6 FLOP per matrix weight (the tied output counts, embeddings do not) and 12 x layers x width x block of attention."""
-    d, layers = model["n_embd"], model["n_layer"]
-    hidden = (2 if model["form"] == "gpt2" else 3) * d * model["hidden"]
-    return (
-        6 * (layers * (4 * d * d + hidden) + model["vocab_size"] * d)
-        + 12 * layers * d * model["block_size"]
-    )
-
-
 def bench_train(config, args) -> dict:
     """Training steps per second of both, with the config's dropout."""
-    if config.model.embedding_dropout >= 0 or config.train.corrupt_inputs or config.train.ema_decay:
+    if config.train.corrupt_inputs or config.train.ema_decay:
         raise UserError(
-            "the PyTorch peer knows one dropout rate, no corruption of inputs and no average of the weights: set --config."
-            "model.embedding_dropout=-1 --config.train.corrupt_inputs=0 --config.train.ema_decay=0 to compare the rest"
+            "the PyTorch peer corrupts no inputs and keeps no average of the weights: set "
+            "--config.train.corrupt_inputs=0 --config.train.ema_decay=0 to compare the rest"
         )
+    cfg = GPTConfig(**config.model)
     with tempfile.TemporaryDirectory() as folder:
         ours = Worker("jax", args.cores)
         r = request(config, folder)
@@ -221,11 +220,10 @@ def bench_train(config, args) -> dict:
         tokens = n * r["batch_size"] * r["model"]["block_size"]
         device, peak = ours.ask(do="device"), ours.ask(do="matmul", dtype=r["dtype"])["flops"]
         rate = tokens / statistics.median(seconds["jax"])
-        sheet = next(
-            (v.get(r["dtype"]) for k, v in DATASHEET_TFLOPS.items() if k in device["device"]), None
-        )
-        flops = flops_per_token(r["model"]) * rate
-        is_reference = configs.count_parameters(config.model) == REFERENCE_PARAMETERS
+        sheets = [v.get(r["dtype"]) for k, v in DATASHEET_TFLOPS.items() if k in device["device"]]
+        sheet = sheets[0] if sheets else None
+        flops = cfg.flops_per_token * rate
+        is_reference = cfg.n_parameters == REFERENCE_PARAMETERS
         out = device | {
             "dtype": r["dtype"],
             "attention": started["attention"],
@@ -302,7 +300,7 @@ def bench_decode(config, args) -> dict:
 
 
 def bench_startup(args) -> dict:
-    """Seconds from the command to help, to a config and, with a warm cache, to the first step of configs/tiny.py."""
+    """Seconds from the command to help, to a config and to the first step of configs/tiny.py."""
 
     def seconds(*words):
         began = time.perf_counter()
@@ -335,7 +333,7 @@ def bench_startup(args) -> dict:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if line.startswith("step 1/"):
                     break
             out[name] = time.perf_counter() - began
@@ -351,25 +349,28 @@ def report(out) -> str:
         lines += [
             f"{train['device']} (capability {train['capability']}), {train['dtype']}, "
             f"attention {train['attention']}, dropout {train['dropout']}",
-            f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} (median; worst round {r['min']:.2f}x)",
-            f"         {train['tokens_per_second']:,.0f} tokens/s, {train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
+            f"train    {r['median']:.2f}x PyTorch {train['torch']} {train['torch_variant']} "
+            f"(median; worst round {r['min']:.2f}x)",
+            f"         {train['tokens_per_second']:,.0f} tokens/s, "
+            f"{train['mfu_of_measured_matmul']:.1%} of a matrix product measured here"
             + (
                 f", {train['mfu_of_datasheet']:.1%} of the datasheet"
                 if train["mfu_of_datasheet"]
                 else ""
             ),
-            f"         compiled in {train['compile_seconds_cold']:.1f} s, from the cache in {train['compile_seconds_cached']:.1f} s; "
+            f"         compiled in {train['compile_seconds_cold']:.1f} s, from the cache in "
+            f"{train['compile_seconds_cached']:.1f} s; "
             f"program {train['program_bytes'] / 1e6:,.0f} MB"
             + (f", device peak {train['peak_bytes'] / 1e6:,.0f} MB" if train["peak_bytes"] else ""),
         ]
         if train["reference_run_hours"]:
-            lines.append(
-                f"         the reference run would take {train['reference_run_hours']:.1f} h at this speed (a projection)"
-            )
+            hours = train["reference_run_hours"]
+            lines.append(f"         the reference run would take {hours:.1f} h (a projection)")
     if decode := out.get("decode"):
         r = decode["speed_against_torch"]
         lines.append(
-            f"decode   {r['median']:.2f}x PyTorch {decode['torch_variant']} (worst {r['min']:.2f}x), batch {decode['batch_size']}, "
+            f"decode   {r['median']:.2f}x PyTorch {decode['torch_variant']} "
+            f"(worst {r['min']:.2f}x), batch {decode['batch_size']}, "
             f"{decode['tokens_per_second']:,.0f} tokens/s"
         )
     if startup := out.get("startup"):

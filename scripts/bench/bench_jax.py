@@ -1,17 +1,21 @@
-"""This project's side of scripts/bench/bench.py, as a worker process. Run by the bench, not by hand."""
+"""This project's side of the bench, as a worker process. Run by bench.py, not by hand."""
 
 import json
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hlm_jax.model.generate import Generator, Strategy
+from hlm_jax.model.generate import SamplingParams, generate
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.training import optim
-from hlm_jax.training import step as train_step
+from hlm_jax.training.hardware import resolve_attention, resolve_dtype
+from hlm_jax.training.mesh import make_mesh
+from hlm_jax.training.objective import loss_fn
+from hlm_jax.training.step import init_state, make_step
 
 sys.stdout, replies = sys.stderr, sys.stdout
 
@@ -20,28 +24,25 @@ class Training:
     def __init__(self, r):
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         cfg = GPTConfig(**model)
-        self.attention, _ = train_step.resolve_attention(
-            r["attention"], cfg, r["dtype"], r["batch_size"]
-        )
+        self.attention, _ = resolve_attention(r["attention"], cfg, r["dtype"], r["batch_size"])
         self.model = GPT(cfg, r["dtype"], self.attention)
         jax.config.update("jax_compilation_cache_dir", r["folder"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        mesh = train_step.make_mesh()
+        mesh = make_mesh()
         optimizer, _ = optim.make_optimizer(
             **r["optim"], total_steps=10_000, product_dtype=r["dtype"]
         )
-        self.state = train_step.init_state(
-            self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh
-        )
-        self.steps = train_step.make_train_step(
-            self.model, optimizer, accumulate_steps=1, ema_decay=0.0, mesh=mesh
+        self.state = init_state(self.model, optimizer, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+        self.steps: Any = make_step(
+            self.model, optimizer, grad_accum_steps=1, ema_decay=0.0, mesh=mesh
         )
         self.key = jax.random.key(1)
         if not r.get("load"):
             flat = jax.tree_util.tree_leaves_with_path(self.state.params)
-            np.savez(
-                r["weights"], **{"/".join(k.key for k in path): np.asarray(x) for path, x in flat}
-            )
+            weights: dict[str, Any] = {
+                "/".join(k.key for k in path): np.asarray(x) for path, x in flat
+            }
+            np.savez(r["weights"], **weights)
             rng = np.random.default_rng(0)
             np.save(
                 r["batch"],
@@ -51,7 +52,7 @@ class Training:
         self.chunk = np.repeat(self.batch[None], r["steps_per_dispatch"], axis=0)
 
     def first_loss(self):
-        loss = jax.jit(lambda p, b: train_step.loss_fn(p, self.model, b, None))
+        loss = jax.jit(lambda p, b: loss_fn(p, self.model, b, None))
         return float(loss(self.state.params, self.batch))
 
     def compile(self):
@@ -83,13 +84,9 @@ class Decoding:
     def __init__(self, r):
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         self.r = r
-        self.generator = Generator(
-            GPT(GPTConfig(**model), r["dtype"]),
-            Strategy(temperature=0.0),
-            dispatch_tokens=r["new_tokens"],
-        )
+        self.model = GPT(GPTConfig(**model), r["dtype"])
         flat = dict(np.load(r["weights"]))
-        params = {}
+        params: dict[str, Any] = {}
         for path, value in flat.items():
             *parents, name = path.split("/")
             place = params
@@ -108,7 +105,15 @@ class Decoding:
         ).tolist()
 
     def tokens(self):
-        return self.generator.generate(self.params, self.prompts, self.r["new_tokens"], 0).tolist()
+        n = self.r["new_tokens"]
+        return generate(
+            self.model,
+            self.params,
+            self.prompts,
+            [SamplingParams(temperature=0.0)] * len(self.prompts),
+            max_new_tokens=n,
+            dispatch_tokens=n,
+        ).tolist()
 
     def time(self, n):
         began = time.perf_counter()
@@ -144,7 +149,7 @@ def device():
 
 
 def main() -> None:
-    job = None
+    job: Any = None
     for line in sys.stdin:
         r = json.loads(line)
         if r["do"] == "train":
@@ -158,9 +163,7 @@ def main() -> None:
         elif r["do"] == "matmul":
             answer = {"flops": matmul_flops(r["dtype"])}
         elif r["do"] == "dtype":
-            answer = dict(
-                zip(("dtype", "reason"), train_step.resolve_dtype(r["name"]), strict=True)
-            )
+            answer = dict(zip(("dtype", "reason"), resolve_dtype(r["name"]), strict=True))
         else:
             answer = device()
         print(json.dumps(answer), file=replies, flush=True)

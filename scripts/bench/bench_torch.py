@@ -1,6 +1,7 @@
-"""The PyTorch peer of scripts/bench/bench.py: the same model, optimizer and dtype, written for speed. Run by the bench, not by hand.
+"""The PyTorch peer of the bench: the same model, optimizer and dtype, written for speed.
 
-Reads one JSON request a line on standard input and answers one JSON line each; needs the extra [bench].
+Run by bench.py, not by hand. Reads one JSON request a line on standard input and answers one JSON
+line each. Needs the extra [bench].
 """
 
 import functools
@@ -120,7 +121,7 @@ class GPT(torch.nn.Module):
 
 
 def orthogonalise(grad, ns_coefficients, ns_steps, eps):
-    """torch.optim.Muon's iteration with products in float32: its own are in bfloat16, which a CPU without them emulates."""
+    """torch.optim.Muon's iteration in float32: a CPU without bfloat16 products emulates its own."""
     a, b, c = ns_coefficients
     x = grad.T if grad.size(0) > grad.size(1) else grad
     x = x / x.norm().clamp(min=eps)
@@ -311,9 +312,8 @@ def main() -> None:
                     "version": torch.__version__,
                 }
         except Exception as error:  # a variant that does not run here is reported, not fatal
-            answer = {
-                "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
-            }
+            first = (str(error).strip().splitlines() or [""])[0]
+            answer = {"error": f"{type(error).__name__}: {first[:200]}"}
         print(json.dumps(answer), file=replies, flush=True)
 
 

@@ -1,0 +1,119 @@
+"""What the scripts share: opening a run, prompts, sampling flags, figures without a book."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hlm_jax.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:  # JAX loads when a run is opened, so that help and usage errors are quick
+    from hlm_jax.measures.reference import Reference
+    from hlm_jax.run import Run
+
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def run_parser(description: str | None, *, required: bool = True) -> argparse.ArgumentParser:
+    """A parser with --workdir, --step and --corpus; `description` is a script's docstring."""
+    first = (description or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(description=first, allow_abbrev=False)
+    add = parser.add_argument
+    add("--workdir", required=required, type=_path, metavar="DIR", help="the run's folder")
+    add("--step", default="best", help="best, latest or a number (default: best)")
+    add(
+        "--corpus",
+        type=_path,
+        metavar="BOOK",
+        help="the run's book, where it is no longer in the place that the training recorded",
+    )
+    return parser
+
+
+def add_sampling(parser: argparse.ArgumentParser, *, num_samples: int, max_new_tokens: int) -> None:
+    """Adds the flags of generation; every default of how to draw is the run's own."""
+    add = parser.add_argument
+    n, most = num_samples, max_new_tokens
+    add("--num_samples", type=int, default=n, help=f"texts of each prompt (default: {n})")
+    add("--max_new_tokens", type=int, default=most, help=f"tokens of each (default: {most})")
+    add("--temperature", type=float, help="0 always takes the likeliest token")
+    add("--top_k", type=int, help="draw among the k likeliest tokens; 0: all")
+    add("--top_p", type=float, help="draw among the likeliest tokens that sum to p")
+    add("--min_p", type=float, help="drop tokens below min_p x the likeliest")
+    add("--repetition_penalty", type=float, help="above 1 avoids what was written")
+    add("--seed", type=int, default=0, help="the same seed gives the same texts (default: 0)")
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Adds --prompt (repeatable) and --prompt_file."""
+    add = parser.add_argument
+    add("--prompt", action="append", help="text to continue; repeatable; none: begin a chapter")
+    add("--prompt_file", metavar="FILE", help="a file with the text to continue; - is the input")
+
+
+def prompts_of(args: argparse.Namespace) -> list[str | None]:
+    """The prompts of a command line; [None] begins a chapter.
+
+    Raises:
+      UserError: the file cannot be read or is empty.
+    """
+    prompts: list[str | None] = list(args.prompt or [])
+    if args.prompt_file == "-":
+        prompts.append(sys.stdin.read())
+    elif args.prompt_file:
+        from hlm_jax.book.files import read_text
+
+        prompts.append(read_text(args.prompt_file))
+    return prompts or [None]
+
+
+def sampling_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The sampling flags that were given, and the seed; the rest is the run's own."""
+    given = {name: getattr(args, name) for name in SAMPLING}
+    return {name: value for name, value in given.items() if value is not None} | {"seed": args.seed}
+
+
+def open_run(args: argparse.Namespace) -> "Run":
+    """The run that --workdir, --step and --corpus name."""
+    from hlm_jax.run import load_run
+
+    return load_run(args.workdir, args.step, args.corpus)
+
+
+def reference_or_note(run: "Run") -> "Reference | None":
+    """The run's book, or None and one line on stderr that tells what is left out and why.
+
+    A book that was given with --corpus is not optional.
+    """
+    try:
+        return run.reference
+    except UserError as error:
+        if run.corpus is not None:
+            raise
+        note(f"no 5-gram and no copied spans to compare with: {error}")
+        return None
+
+
+def note(text: str) -> None:
+    """A line on stderr that is no error."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def command(name: str) -> Iterator[None]:
+    """Ends a command on a UserError with one line and code 2; warnings are notes of one line."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        note(str(message))
+
+    with warnings.catch_warnings(), exit_on_user_error(name):
+        warnings.showwarning = show
+        warnings.simplefilter("always", UserWarning)
+        yield
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

@@ -1,0 +1,383 @@
+"""A model with its tokenizer: text in, logits, bits and text out. No files, no book.
+
+Training uses it for samples, readers get it as part of a Run.
+"""
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from hlm_jax.book.corpus import Chapter, clean_prompt
+from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.utf8 import StreamDecoder
+from hlm_jax.errors import UserError
+from hlm_jax.measures import extraction as extractions
+from hlm_jax.measures.extraction import Extraction
+from hlm_jax.measures.score import Evaluator, Score
+from hlm_jax.model.generate import Block, Params, SamplingParams, samples, stream
+from hlm_jax.model.gpt import GPT
+
+DISPATCH_TOKENS = 16  # of one dispatch of generation: how often text appears and stops are checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Surprisal:
+    """One token's cost in context: `bits` for text[start:end], which it encodes.
+
+    The bytes of one character share its span.
+    """
+
+    text: str
+    start: int
+    end: int
+    bits: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """What one row of a generation wrote.
+
+    Attributes:
+      text: without the prompt and without the stop string.
+      tokens: the ids that were drawn, those of the stop string included.
+      finish_reason: "stop" at a stop string or a chapter's end, else "length".
+      logprobs: natural logarithm of each token's probability under the model, before filters.
+      top: for every token the likeliest ids and their logprobs; empty lists unless asked for.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    logprobs: list[float]
+    top: list[list[tuple[int, float]]]
+
+
+def sampling_of(config: ConfigDict) -> SamplingParams:
+    """The default sampling settings of a run: its config's section `sample`."""
+    sample = config.sample
+    return SamplingParams(
+        temperature=sample.temperature,
+        top_k=sample.top_k,
+        top_p=sample.top_p,
+        min_p=sample.min_p,
+        repetition_penalty=sample.repetition_penalty,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A GPT, its weights and its tokenizer.
+
+    Attributes:
+      params: nested dicts of arrays.
+      sampling: how `generate` draws unless told otherwise.
+      convert: the OpenCC configuration that the training text went through; prompts do too.
+    """
+
+    model: GPT
+    params: Params
+    tokenizer: Tokenizer
+    sampling: SamplingParams = SamplingParams()  # noqa: RUF009 - frozen
+    convert: str = ""
+
+    @functools.cached_property
+    def device_params(self) -> Params:
+        """The parameters on this machine's first device."""
+        return jax.device_put(self.params, jax.local_devices()[0])
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """Scores token sequences with one compiled function."""
+        return Evaluator(self.model)
+
+    @functools.cached_property
+    def _apply(self) -> Any:
+        return jax.jit(lambda params, tokens: self.model.apply({"params": params}, tokens))
+
+    def logits(self, text: str) -> np.ndarray:
+        """Next-token logits, float32 [tokens + 1, vocab_size].
+
+        Row i follows i tokens of `text`; row 0 follows the chapter separator alone.
+
+        Raises:
+          UserError: the text does not fit the block.
+        """
+        ids = [self.tokenizer.separator_id, *self.tokenizer.encode(text)]
+        if len(ids) > self.model.cfg.block_size:
+            raise UserError(
+                f"the text has {len(ids) - 1} tokens: "
+                f"logits() reads at most {self.model.cfg.block_size - 1}"
+            )
+        logits_BTV, _ = self._apply(self.device_params, jnp.asarray([ids], jnp.int32))
+        return np.asarray(logits_BTV[0])
+
+    def token_nats(self, sequences: list[list[int]]) -> list[np.ndarray]:
+        """Nats of every token of every sequence except its first."""
+        return self.evaluator.token_nats(self.device_params, sequences)
+
+    def adaptive_token_nats(
+        self, sequences: list[list[int]], learning_rate: float
+    ) -> list[np.ndarray]:
+        """token_nats of a model that goes on learning from what it has scored."""
+        return self.evaluator.adaptive_token_nats(
+            self.device_params, sequences, learning_rate=learning_rate
+        )
+
+    def surprisal(self, text: str) -> list[Surprisal]:
+        """Bits of every token given the text before it; they sum to the cost of the text.
+
+        Windows slide over a text of any length.
+        """
+        ids = self.tokenizer.encode(text)
+        (nats,) = self.token_nats([[self.tokenizer.separator_id, *ids]])
+        bits = (nats.astype(np.float64) / math.log(2)).tolist()
+        spans = self.tokenizer.char_offsets(ids)
+        return [
+            Surprisal(text[start:end], start, end, cost)
+            for (start, end), cost in zip(spans, bits, strict=True)
+        ]
+
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        """A Score per text; every text is read like a chapter, from its beginning."""
+        return self.evaluator.score(self.device_params, self.tokenizer, texts)
+
+    def extraction(
+        self, chapters: Iterable[Chapter], *, prefixes: int = 64, tokens: int = 50
+    ) -> Extraction:
+        """How much of these chapters greedy decoding repeats, see measures/extraction.py."""
+        return extractions.extraction(
+            self.model,
+            self.device_params,
+            self.tokenizer,
+            chapters,
+            prefixes=prefixes,
+            tokens=tokens,
+        )
+
+    def encode_prompt(self, prompt: str | None) -> list[int]:
+        """Token ids to continue; None begins a chapter.
+
+        The prompt is cleaned and converted as the training text was. A prompt that does not fit the
+        block is read by its last tokens, half a block of them, as generation slides; a UserWarning
+        names their number.
+
+        Raises:
+          UserError: an empty prompt.
+        """
+        if prompt is None:
+            return [self.tokenizer.separator_id]
+        ids = self.tokenizer.encode(clean_prompt(prompt, self.convert))
+        if not ids:
+            raise UserError(
+                "the prompt is empty: give some text, such as 宝玉笑道：, or no prompt at all to "
+                "begin a chapter"
+            )
+        block = self.model.cfg.block_size
+        if len(ids) < block:
+            return ids
+        kept = max(1, block // 2)
+        warnings.warn(
+            f"the prompt has {len(ids)} tokens and the model reads {block - 1}: "
+            f"it goes on from the last {kept}",
+            stacklevel=2,
+        )
+        return ids[-kept:]
+
+    def stream(
+        self,
+        prompts: Sequence[str | None],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        stop_at_chapter_end: bool = False,
+        **sampling: Any,
+    ) -> Iterator[list[str]]:
+        """Yields, for every prompt, the text that new tokens complete.
+
+        Whole characters only, and nothing that may still turn out to be part of a stop string.
+        Closing the iterator cancels the generation. Arguments as of `complete`.
+        """
+        rows = self._rows(prompts, stop, stop_at_chapter_end, {"seed": 0} | sampling)
+        for _ in self._advance(rows, max_new_tokens):
+            yield [row.take() for row in rows]
+
+    def generate(
+        self,
+        prompt: str | Sequence[str | None] | None = None,
+        *,
+        num_samples: int = 1,
+        max_new_tokens: int = 200,
+        stop: Sequence[str] = (),
+        stop_at_chapter_end: bool = False,
+        **sampling: Any,
+    ) -> list[str]:
+        """The texts of `complete`."""
+        completions = self.complete(
+            prompt,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            stop_at_chapter_end=stop_at_chapter_end,
+            **sampling,
+        )
+        return [completion.text for completion in completions]
+
+    def complete(
+        self,
+        prompt: str | Sequence[str | None] | None = None,
+        *,
+        num_samples: int = 1,
+        max_new_tokens: int = 200,
+        stop: Sequence[str] = (),
+        stop_at_chapter_end: bool = False,
+        top_logprobs: int = 0,
+        **sampling: Any,
+    ) -> list[Completion]:
+        """Continues a prompt, or each of a list of prompts, `num_samples` times.
+
+        Args:
+          prompt: text to continue, or a list of texts; None begins a chapter.
+          max_new_tokens: of each text.
+          stop: strings that end a text; they are not part of it.
+          stop_at_chapter_end: whether a text ends where the model begins a new chapter.
+          top_logprobs: how many of the likeliest tokens to report for every token.
+          sampling: fields of SamplingParams; those left out are the model's own. Row i is drawn
+            with `seed` + i.
+
+        Returns:
+          A Completion per sample; those of one prompt stand together.
+
+        Raises:
+          UserError: an empty prompt or list, or an impossible number.
+        """
+        if num_samples < 1:
+            raise UserError(f"num_samples must be at least 1, not {num_samples}")
+        if prompt is None or isinstance(prompt, str):
+            prompts: list[str | None] = [prompt] * num_samples
+        else:
+            prompts = [one for one in prompt for _ in range(num_samples)]
+        rows = self._rows(prompts, stop, stop_at_chapter_end, sampling)
+        for _ in self._advance(rows, max_new_tokens, top_logprobs):
+            pass
+        return [row.completion() for row in rows]
+
+    def _rows(
+        self,
+        prompts: Sequence[str | None],
+        stop: Sequence[str],
+        stop_at_chapter_end: bool,
+        sampling: dict[str, Any],
+    ) -> list["_Row"]:
+        if not prompts:
+            raise UserError("no prompt was given: pass one, or None to begin a chapter")
+        if isinstance(stop, str):
+            stop = [stop]
+        if any(not text for text in stop):
+            raise UserError("a stop string is empty: give the text at which to stop, or none")
+        settings = samples(dataclasses.replace(self.sampling, **sampling), len(prompts))
+        end = self.tokenizer.separator_id if stop_at_chapter_end else None
+        return [
+            _Row(
+                self.encode_prompt(prompt), setting, StreamDecoder(self.tokenizer), list(stop), end
+            )
+            for prompt, setting in zip(prompts, settings, strict=True)
+        ]
+
+    def _advance(
+        self, rows: list["_Row"], max_new_tokens: int, top_logprobs: int = 0
+    ) -> Iterator[None]:
+        """Feeds the rows dispatch by dispatch until all have stopped."""
+        blocks = stream(
+            self.model,
+            self.device_params,
+            [row.prompt for row in rows],
+            [row.sampling for row in rows],
+            max_new_tokens=max_new_tokens,
+            automaton=self.tokenizer.utf8_automaton,
+            dispatch_tokens=DISPATCH_TOKENS,
+            top_logprobs=top_logprobs,
+        )
+        for block in blocks:
+            for number, row in enumerate(rows):
+                row.feed(block, number)
+            if all(row.stopped for row in rows):
+                break
+            yield
+        for row in rows:
+            row.flush()
+        yield
+
+
+class _Row:
+    """One text as it is written."""
+
+    def __init__(
+        self,
+        prompt: list[int],
+        sampling: SamplingParams,
+        decoder: StreamDecoder,
+        stop: list[str],
+        end_token: int | None,
+    ):
+        self.prompt, self.sampling = prompt, sampling
+        self._decoder, self._stop, self._end_token = decoder, stop, end_token
+        self._text = ""  # decided
+        self._held = ""  # may be the beginning of a stop string
+        self._taken = 0
+        self.stopped = False
+        self._tokens: list[int] = []
+        self._logprobs: list[float] = []
+        self._top: list[list[tuple[int, float]]] = []
+
+    def feed(self, block: Block, row: int) -> None:
+        """Takes the row's new tokens, up to a stop."""
+        for i, token in enumerate(block.tokens[row].tolist()):
+            if self.stopped:
+                return
+            self._tokens.append(token)
+            self._logprobs.append(float(block.logprobs[row, i]))
+            ids, values = block.top_tokens[row, i].tolist(), block.top_logprobs[row, i].tolist()
+            self._top.append(list(zip(ids, values, strict=True)))
+            if token == self._end_token:
+                self.flush()
+                self.stopped = True
+                return
+            self._held += self._decoder.feed([token])
+            starts = [at for text in self._stop if (at := self._held.find(text)) >= 0]
+            if starts:
+                self._held = self._held[: min(starts)]
+                self.flush()
+                self.stopped = True
+                return
+            keep = max((_beginning(self._held, text) for text in self._stop), default=0)
+            cut = len(self._held) - keep
+            self._text, self._held = self._text + self._held[:cut], self._held[cut:]
+
+    def flush(self) -> None:
+        """Decides what was held back: nothing more comes."""
+        self._text, self._held = self._text + self._held, ""
+
+    def take(self) -> str:
+        """The decided text that was not taken before."""
+        new, self._taken = self._text[self._taken :], len(self._text)
+        return new
+
+    def completion(self) -> Completion:
+        reason = "stop" if self.stopped else "length"
+        return Completion(self._text, self._tokens, reason, self._logprobs, self._top)
+
+
+def _beginning(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if stop.startswith(text[-length:]):
+            return length
+    return 0

@@ -1,0 +1,185 @@
+"""Several models as one: averaged probabilities, and an n-gram model of tokens mixed in.
+
+A mixture's probabilities over the vocabulary sum to 1, so its bits per character can be compared
+with any other model's.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from hlm_jax.errors import UserError
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.score import Score, encode, scores
+
+Nats = list[np.ndarray]  # nats of every token of every text, one float array a text
+
+
+class Member(Protocol):
+    """A model that can be mixed with others of the same tokenizer."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Text <-> token ids; `fingerprint` tells one tokenizer from another."""
+
+    def token_nats(self, sequences: list[list[int]]) -> Nats:
+        """Nats of every token of every sequence except its first."""
+
+    def adaptive_token_nats(self, sequences: list[list[int]], learning_rate: float) -> Nats:
+        """The same of a model that goes on learning from what it has scored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NgramMixture:
+    """Texts for an n-gram model of tokens that is mixed in.
+
+    Attributes:
+      training: the texts that the n-gram model is fitted on.
+      validation: the texts that its weight is fitted on.
+    """
+
+    training: Sequence[str]
+    validation: Sequence[str]
+
+
+def mix(nats: Sequence[Nats], weights: Sequence[float]) -> Nats:
+    """Nats of a mixture: the weighted mean of the probabilities that models give to every token.
+
+    Args:
+      nats: the arrays of token_nats, one list per model.
+      weights: one per model; they sum to 1.
+    """
+    if abs(sum(weights) - 1) > 1e-9:
+        raise ValueError(f"the weights of a mixture must sum to 1, not {sum(weights)}")
+
+    def one(models: Sequence[np.ndarray]) -> np.ndarray:
+        terms = [
+            np.log(weight) - np.asarray(values, np.float64)
+            for weight, values in zip(weights, models, strict=True)
+            if weight
+        ]
+        return -np.logaddexp.reduce(terms)
+
+    return [one(models) for models in zip(*nats, strict=True)]
+
+
+def fit_weight(nats: Nats, other: Nats) -> float:
+    """The weight of `other` in a mixture of two models that costs these tokens least.
+
+    Expectation maximisation; the cost is convex in the weight.
+    """
+    a, b = (np.exp(-np.concatenate(of).astype(np.float64)) for of in (nats, other))
+    weight = 0.5
+    for _ in range(200):
+        weight = min(1.0, float((weight * b / ((1 - weight) * a + weight * b)).mean()))
+    return weight
+
+
+def ensemble_nats(
+    members: Sequence[Member], texts: Sequence[str], adaptive_rate: float | None = None
+) -> Nats:
+    """Nats of every token of every text under the mean of the members' probabilities.
+
+    Args:
+      members: one or more models of the same tokenizer.
+      texts: each is scored like a chapter, from its own beginning.
+      adaptive_rate: learning rate of models that learn from what they have scored; None for models
+        that stay as they are.
+
+    Raises:
+      UserError: no member, different tokenizers, or an empty text.
+    """
+    sequences = encode(_shared_tokenizer(members), texts)
+    if adaptive_rate is None:
+        nats = [member.token_nats(sequences) for member in members]
+    else:
+        nats = [member.adaptive_token_nats(sequences, adaptive_rate) for member in members]
+    return mix(nats, [1 / len(members)] * len(members))
+
+
+def evaluate(
+    members: Sequence[Member],
+    texts: Sequence[str],
+    *,
+    adaptive_rate: float | None = None,
+    ngram: NgramMixture | None = None,
+) -> dict[str, list[Score]]:
+    """Scores of every text, one list for each way of scoring.
+
+    Args:
+      members, texts: as ensemble_nats.
+      adaptive_rate: where given, adaptive scores are computed as well.
+      ngram: where given, every way is computed once more with an n-gram model of tokens mixed in.
+
+    Returns:
+      {name: scores}: "" for the plain scores, "adaptive", "n-gram of tokens (weight 0.123)" and
+      "adaptive + n-gram of tokens (weight 0.123)".
+
+    Raises:
+      UserError: as ensemble_nats; also an n-gram mixture without texts to fit its weight on.
+    """
+    if ngram is not None and not ngram.validation:
+        raise UserError(
+            "no validation chapters are held out: the weight of the n-gram model cannot be fitted"
+        )
+    ways: dict[str, float | None] = {"": None}
+    if adaptive_rate is not None:
+        ways["adaptive"] = adaptive_rate
+    nats = {way: ensemble_nats(members, texts, rate) for way, rate in ways.items()}
+    if ngram is not None:
+        tokenizer = _shared_tokenizer(members)
+        training = [tokenizer.encode(text) for text in ngram.training]
+        model = KneserNey(training, alphabet_size=tokenizer.vocab_size)
+
+        def ngram_nats(texts: Sequence[str]) -> Nats:
+            return [-np.log(model.probabilities(tokenizer.encode(text))) for text in texts]
+
+        same = list(ngram.validation) == list(texts)
+        own = ngram_nats(texts)
+        own_validation = own if same else ngram_nats(ngram.validation)
+        for way, rate in ways.items():
+            validation = nats[way] if same else ensemble_nats(members, ngram.validation, rate)
+            weight = fit_weight(validation, own_validation)
+            name = f"n-gram of tokens (weight {weight:.3f})"
+            nats[f"{way} + {name}" if way else name] = mix([nats[way], own], [1 - weight, weight])
+    return {way: scores(values, texts) for way, values in nats.items()}
+
+
+def figures(score: Score, baseline: float | None) -> dict[str, Any]:
+    """A score as a JSON-able row, as scripts/evaluate.py prints it.
+
+    Args:
+      baseline: bits per character of the n-gram model on the same text; None where it is unknown.
+    """
+    return {
+        "bits_per_char": score.bits_per_char,
+        "nats_per_token": score.nats_per_token,
+        "tokens": score.tokens,
+        "chars": score.chars,
+        "ngram_bits_per_char": baseline,
+    }
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line for the terminal of a row of `figures`."""
+    bits, baseline = row["bits_per_char"], row["ngram_bits_per_char"]
+    against = f" (5-gram {baseline:.4f}, ratio {bits / baseline:.4f})" if baseline else ""
+    return (
+        f"{bits:.4f} bits/char{against}, {row['nats_per_token']:.4f} nats/token, "
+        f"{row['tokens']:,} tokens, {row['chars']:,} characters"
+    )
+
+
+def _shared_tokenizer(members: Sequence[Member]) -> Any:
+    if not members:
+        raise UserError("an ensemble needs at least one model")
+    first, *others = members
+    for number, other in enumerate(others, start=2):
+        if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
+            raise UserError(
+                f"model {number} of the ensemble has another tokenizer than model 1: "
+                "their tokens' probabilities cannot be averaged"
+            )
+    return first.tokenizer

@@ -1,0 +1,145 @@
+"""The compiled half of a run: devices, dtype, model, optimizer and the jitted step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hlm_jax import checkpoint
+from hlm_jax.errors import UserError
+from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import GPTConfig
+from hlm_jax.training import optim
+from hlm_jax.training.hardware import resolve_attention, resolve_dtype
+from hlm_jax.training.material import Material
+from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_whole, put_windows
+from hlm_jax.training.objective import Params, corruption_schedule
+from hlm_jax.training.step import TrainState, abstract_state, init_state, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a run does with its batches. Knows nothing of files, evaluations or the loop.
+
+    Attributes:
+      model: for evaluation and samples, float32 products, as every later reader has it.
+      dtype: of the products of training steps.
+      mesh: the devices.
+      init_state: () -> the state before step 0.
+      abstract_state: shapes, dtypes and shardings of the state, without arrays.
+      step: (state, windows_MBL) -> (state, metrics of M steps); donates the state.
+      learning_rate: step -> the rate of AdamW.
+      description: the model, the run's length and the devices, for the terminal.
+    """
+
+    model: GPT
+    dtype: str
+    mesh: Mesh
+    init_state: Callable[[], TrainState]
+    abstract_state: TrainState
+    step: Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+    learning_rate: Callable
+    description: str
+
+    def reading_params(self, state: TrainState) -> Params:
+        """The weights to evaluate and sample with, whole on this process's first device.
+
+        The average where one is kept. Every process must call it: the arrays are gathered.
+        """
+        params = state.params if state.ema_params is None else state.ema_params
+        return local_copy(params, self.mesh)
+
+    def load(self, material: Material, first: int, end: int) -> jax.Array:
+        """The windows of steps first..end on the devices, int32 [M, B, L]."""
+        rows = process_rows(material.windows.batch_size)
+        batches = [material.windows.batch_at(step, rows) for step in range(first, end)]
+        return put_windows(np.stack(batches), self.mesh)
+
+
+def build_program(config: ConfigDict, material: Material) -> Program:
+    """The program that `config` describes, on the devices at hand.
+
+    Raises:
+      UserError: the batch does not divide over the devices, or a teacher does not fit.
+    """
+    mesh, train = make_mesh(config.mesh.fsdp), config.train
+    parts = mesh.size * train.grad_accum_steps
+    if train.batch_size % parts:
+        by = f"{mesh.size} devices"
+        if train.grad_accum_steps > 1:
+            by += f" x {train.grad_accum_steps} accumulation steps"
+        raise UserError(
+            f"train.batch_size={train.batch_size} is not divisible by {by}: "
+            f"set --config.train.batch_size to a multiple of {parts}"
+        )
+    cfg = GPTConfig(**config.model)
+    dtype, dtype_reason = resolve_dtype(config.dtype)
+    attention, attention_reason = resolve_attention(config.attention, cfg, dtype, train.batch_size)
+    trained = GPT(cfg, dtype, attention)
+    total_steps = material.total_steps
+    optimizer, learning_rate = optim.make_optimizer(
+        **config.optim, total_steps=total_steps, product_dtype=dtype
+    )
+    teachers = _teachers(config, material, dtype)
+    step = make_step(
+        trained,
+        optimizer,
+        grad_accum_steps=train.grad_accum_steps,
+        ema_decay=train.ema_decay,
+        mesh=mesh,
+        corruption=corruption_schedule(
+            rate=train.corrupt_inputs,
+            final=train.corrupt_final,
+            anneal=train.corrupt_anneal,
+            total_steps=total_steps,
+        ),
+        teachers=tuple(teacher for teacher, _ in teachers),
+        teacher_weight=train.teacher_weight,
+    )
+    teacher_params = [put_whole(params, mesh) for _, params in teachers]
+    root = jax.random.key(config.seed)
+    dropout_key = jax.random.fold_in(root, 1)
+    common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
+    epochs = total_steps / material.windows.steps_per_epoch
+    kind, plural = jax.devices()[0].device_kind, "s" if mesh.size > 1 else ""
+    return Program(
+        model=GPT(cfg),
+        dtype=dtype,
+        mesh=mesh,
+        init_state=lambda: init_state(trained, optimizer, jax.random.fold_in(root, 0), **common),
+        abstract_state=abstract_state(trained, optimizer, **common),
+        step=lambda state, windows: step(state, windows, dropout_key, *teacher_params),
+        learning_rate=learning_rate,
+        description=(
+            f"model {cfg.form}: {cfg.n_parameters:,} parameters; "
+            f"{material.training_tokens:,} training tokens; {total_steps:,} steps of "
+            f"{train.batch_size} x {cfg.block_size} = {epochs:.1f} epochs; "
+            f"{mesh.size} {kind} device{plural}\n"
+            f"products in {dtype} ({dtype_reason}), attention {attention} ({attention_reason})"
+        ),
+    )
+
+
+def _teachers(config: ConfigDict, material: Material, dtype: str) -> list[tuple[GPT, Params]]:
+    """The models whose predictions this run learns from next to the text, and their weights."""
+    teachers, block = [], config.model.block_size
+    for workdir in config.train.teachers:
+        _, params, meta = checkpoint.read(workdir)
+        # A teacher trained on other chapters may know the chapters that this run holds out.
+        if meta["tokenizer_fingerprint"] != material.tokenizer.fingerprint:
+            raise UserError(
+                f"train.teachers: {workdir} was trained with another text, split or tokenizer "
+                "than this run"
+            )
+        cfg = GPTConfig(**meta["config"]["model"])
+        if cfg.block_size < block:
+            raise UserError(
+                f"train.teachers: {workdir} reads {cfg.block_size} tokens, "
+                f"this run's windows have {block}"
+            )
+        teachers.append((GPT(cfg, dtype), params))
+    return teachers

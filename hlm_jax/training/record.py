@@ -1,0 +1,104 @@
+"""What a workdir remembers of its run, so that no other run goes on in it."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hlm_jax import checkpoint
+from hlm_jax import config as configs
+from hlm_jax.errors import UserError
+from hlm_jax.training.checkpointer import Checkpointer
+from hlm_jax.training.history import History
+from hlm_jax.training.journal import Diverged
+from hlm_jax.training.material import Material
+from hlm_jax.training.program import Program
+from hlm_jax.training.step import TrainState
+
+
+def refuse_other_config(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError where the workdir holds a run whose config differs; it names the keys."""
+    path = workdir / "config.json"
+    if path.exists():
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if changed := configs.differences(saved, configs.recorded(config)):
+            raise UserError(
+                f"{workdir} holds a run with another config ({'; '.join(changed)}): "
+                "use another --workdir"
+            )
+
+
+def record(workdir: Path, config: ConfigDict, material: Material) -> None:
+    """Writes config.json, corpus.json and the tokenizer's files.
+
+    Called when training starts, so that a run that failed earlier does not lock the workdir to its
+    config.
+    """
+    material.tokenizer.save(workdir / "tokenizer")
+    for name, content in (
+        ("config.json", configs.recorded(config)),
+        ("corpus.json", material.report),
+    ):
+        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        (workdir / name).write_text(text, encoding="utf-8")
+
+
+def restore(
+    workdir: Path, checkpointer: Checkpointer, program: Program, material: Material
+) -> tuple[TrainState, History]:
+    """The newest saved state and its history, or those before step 0."""
+    restored = checkpointer.restore_latest(program.abstract_state)
+    if restored is None:
+        return program.init_state(), History()
+    state, meta = restored
+    ours, theirs = material.tokenizer.fingerprint, meta["tokenizer_fingerprint"]
+    if ours != theirs:
+        raise UserError(
+            f"the checkpoint in {workdir} was made with tokenizer {theirs[:12]}, this corpus and "
+            f"config give {ours[:12]}: the text or the SentencePiece version changed; "
+            "use another --workdir"
+        )
+    if meta["corpus"]["sha256"] != material.report["sha256"]:
+        raise UserError(
+            f"the run in {workdir} was begun with another text than {material.report['name']}: "
+            "give the same text with --config.corpus.path, or use another --workdir"
+        )
+    return state, History.from_metrics(int(state.step), meta["metrics"])
+
+
+def meta_of(config: ConfigDict, material: Material) -> Callable[[History], dict[str, Any]]:
+    """history -> what travels with the weights of its step."""
+    baseline = {} if material.baseline is None else {"ngram_bits_per_char": material.baseline}
+    recorded = configs.recorded(config)
+
+    def of(history: History) -> dict[str, Any]:
+        return checkpoint.make_meta(
+            config=recorded,
+            tokenizer=material.tokenizer,
+            corpus_report=material.report,
+            metrics=history.as_metrics() | baseline,
+        )
+
+    return of
+
+
+@contextlib.contextmanager
+def naming_the_last_good(config: ConfigDict, checkpointer: Checkpointer) -> Iterator[None]:
+    """Adds to the error of a diverged run where it can go on, and what to try."""
+    try:
+        yield
+    except Diverged as error:
+        with contextlib.suppress(checkpoint.CheckpointError):  # the divergence is the news
+            checkpointer.wait()
+        saved = checkpoint.steps_in(checkpointer.folder.parent)
+        first = (error.step - 1) * config.train.batch_size
+        raise UserError(
+            f"{error} (batch {error.step - 1}: windows {first} to "
+            f"{first + config.train.batch_size - 1}); the last good checkpoint is "
+            f"{f'step {saved[-1]}' if saved else 'none'}. Try a lower "
+            "--config.optim.learning_rate, more --config.optim.warmup_steps or a smaller "
+            "--config.optim.grad_clip_norm, in another --workdir"
+        ) from error

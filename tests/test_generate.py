@@ -1,0 +1,437 @@
+"""Generation: every row is a function of its own prompt and SamplingParams."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hlm_jax.errors import UserError
+from hlm_jax.model import generate as module
+from hlm_jax.model.generate import (
+    SamplingArrays,
+    SamplingParams,
+    draw,
+    filter_logits,
+    generate,
+    penalise,
+    program,
+    samples,
+    stream,
+)
+from hlm_jax.model.gpt import GPT, GPTConfig
+
+CFG = GPTConfig(
+    "qwen3",
+    vocab_size=61,
+    block_size=16,
+    n_layer=2,
+    n_head=2,
+    n_embd=16,
+    dropout=0.1,
+    rope_theta=1e4,
+)
+MODEL = GPT(CFG)
+PROMPTS = [[3, 1, 4], [1], [5, 9, 2, 6, 5]]
+GREEDY = SamplingParams(temperature=0.0)
+DIFFERENT = [
+    SamplingParams(temperature=0.7, top_k=5, seed=1),
+    SamplingParams(temperature=1.3, top_p=0.8, repetition_penalty=1.5, seed=2),
+    GREEDY,
+]
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random weights large enough that the model's predictions differ by context."""
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), jnp.float32), shapes)
+
+
+def made(params, prompts=PROMPTS, sampling=None, n=8, **more):
+    more = {"dispatch_tokens": 8} | more
+    sampling = [GREEDY] * len(prompts) if sampling is None else sampling
+    return generate(MODEL, params, prompts, sampling, max_new_tokens=n, **more)
+
+
+@jax.jit
+def full_forward(params, tokens_BT):
+    return MODEL.apply({"params": params}, tokens_BT)[0]
+
+
+def next_logits(params, ids):
+    """By a full forward without a cache: no token to the right of a position matters to it."""
+    padded = jnp.array([ids + [0] * (CFG.block_size - len(ids))], jnp.int32)
+    return full_forward(params, padded)[0, len(ids) - 1]
+
+
+def naive(params, ids, n, seed=None):
+    """One full forward per token; drawn at temperature 1, or the likeliest where seed is None."""
+    ids = list(ids)
+    for i in range(n):
+        logits = next_logits(params, ids)
+        if seed is None:
+            ids.append(int(jnp.argmax(logits)))
+        else:
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            ids.append(int(jax.random.categorical(key, logits)))
+    return ids[-n:]
+
+
+def test_greedy_decoding_equals_a_full_forward_per_token(params):
+    tokens = made(params)
+    assert tokens.dtype == np.int32
+    for prompt, row in zip(PROMPTS, tokens.tolist(), strict=True):
+        assert row == naive(params, prompt, 8)
+
+
+def test_drawn_tokens_equal_those_of_a_full_forward_with_the_same_keys(params):
+    tokens = made(params, sampling=samples(SamplingParams(seed=5), 3))
+    for row, (prompt, ids) in enumerate(zip(PROMPTS, tokens.tolist(), strict=True)):
+        assert ids == naive(params, prompt, 8, seed=5 + row)
+
+
+def test_the_same_seed_gives_the_same_tokens_however_they_are_dispatched(params):
+    rows = samples(SamplingParams(seed=1), 3)
+    tokens = made(params, sampling=rows, n=40)
+    np.testing.assert_array_equal(made(params, sampling=rows, n=40, dispatch_tokens=3), tokens)
+    others = samples(SamplingParams(seed=2), 3)
+    assert (made(params, sampling=others, n=40) != tokens).any(axis=1).all()
+
+
+def test_rows_of_different_settings_equal_the_rows_alone(params):
+    tokens = made(params, sampling=DIFFERENT)
+    for row, (prompt, sampling) in enumerate(zip(PROMPTS, DIFFERENT, strict=True)):
+        np.testing.assert_array_equal(made(params, [prompt], [sampling])[0], tokens[row])
+
+
+def test_rows_of_different_settings_equal_the_rows_alone_past_the_window(params):
+    prompts = [[3, 1, 4]] * 3  # as long as each other: the window slides for all rows at once
+    tokens = made(params, prompts, DIFFERENT, n=30)
+    for row, sampling in enumerate(DIFFERENT):
+        np.testing.assert_array_equal(made(params, prompts[:1], [sampling], n=30)[0], tokens[row])
+    assert len({tuple(row) for row in tokens.tolist()}) == 3
+
+
+def test_a_rows_draws_do_not_depend_on_its_neighbours(params):
+    row = SamplingParams(seed=7)
+    (alone,) = made(params, [[3, 1, 4]], [row], n=20).tolist()
+    for place in range(3):
+        prompts, sampling = [[9], [8, 7, 6]], list(DIFFERENT[:2])
+        prompts.insert(place, [3, 1, 4])
+        sampling.insert(place, row)
+        assert made(params, prompts, sampling, n=20)[place].tolist() == alone
+
+
+def test_other_settings_compile_nothing():
+    program.cache_clear()
+    weights = MODEL.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    made(weights)
+    compiled = program(MODEL, CFG.block_size, 8, 0)
+    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (1, 1)
+    texts = set()
+    for i in range(20):
+        sampling = SamplingParams(0.1 * i, i, 1 - i / 40, i / 100, 1 + i / 10, seed=i)
+        texts.add(made(weights, sampling=[sampling] * 3, n=5 + i).tobytes())
+    assert len(texts) == 20
+    assert program(MODEL, CFG.block_size, 8, 0) is compiled
+    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (1, 1)
+    assert program.cache_info().currsize == 1
+
+
+def test_programs_are_kept_in_bounds():
+    for tokens in range(1, 30):
+        program(MODEL, CFG.block_size, tokens, 0)
+    assert program.cache_info().currsize == program.cache_info().maxsize == 8
+
+
+def test_the_window_slides_past_the_block(params):
+    tokens = made(params, [[3, 1, 4]], n=50)[0].tolist()
+    # 4 slots for a prompt of 3: the window is full after 12 new tokens; then the latest 8 are read
+    # again, for 8 tokens at a time.
+    history = [3, 1, 4, *tokens]
+    assert len(history) == 53
+    for at in range(3 + 12, 53, 8):
+        n = min(8, 53 - at)
+        assert history[at : at + n] == naive(params, history[at - 8 : at], n)
+
+
+def test_of_a_long_prompt_the_last_half_window_is_read(params):
+    long = np.random.default_rng(0).integers(0, 61, 40).tolist()
+    tokens = made(params, [long, [3, 1, 4], long[:15]])
+    assert tokens[0].tolist() == naive(params, long[-8:], 8)
+    # 15 fit: one token is made before the window slides.
+    assert tokens[2, 0] == naive(params, long[:15], 1)[0]
+    assert made(params, [long[:16]])[0].tolist() == naive(params, long[8:16], 8)
+
+
+def test_blocks_of_the_stream_add_up(params):
+    blocks = list(stream(MODEL, params, PROMPTS, DIFFERENT, max_new_tokens=20, dispatch_tokens=8))
+    assert [block.tokens.shape for block in blocks] == [(3, 8), (3, 8), (3, 4)]
+    assert blocks[0].top_tokens.shape == (3, 8, 0)
+    joined = np.concatenate([block.tokens for block in blocks], axis=1)
+    np.testing.assert_array_equal(joined, made(params, sampling=DIFFERENT, n=20))
+
+
+def test_closing_the_stream_cancels_what_was_not_dispatched(params, monkeypatch):
+    compiled = program(MODEL, CFG.block_size, 8, 0)
+    decode, counts = compiled.decode, []
+
+    def counted(*args):
+        counts.append(args[-1])
+        return decode(*args)
+
+    monkeypatch.setattr(compiled, "decode", counted)
+    rest = dict(max_new_tokens=10**6, dispatch_tokens=8)
+    blocks = stream(MODEL, params, PROMPTS, DIFFERENT, **rest)
+    assert counts == []
+    next(blocks)
+    next(blocks)
+    blocks.close()
+    assert counts == [8, 8]
+    assert list(blocks) == []
+
+
+def test_logprobs_are_the_models_own(params):
+    """Before filters and automaton."""
+    odd = np.arange(61) % 2 == 1
+    automaton = odd[None], np.zeros((1, 61), int)
+    (block,) = stream(
+        MODEL,
+        params,
+        PROMPTS,
+        DIFFERENT,
+        max_new_tokens=8,
+        automaton=automaton,
+        dispatch_tokens=8,
+        top_logprobs=4,
+    )
+    assert block.top_tokens.shape == block.top_logprobs.shape == (3, 8, 4)
+    assert (block.tokens % 2 == 1).all()
+    assert (block.top_tokens % 2 == 0).any()
+    for row, prompt in enumerate(PROMPTS):
+        for i in range(8):
+            ids = prompt + block.tokens[row, :i].tolist()
+            expected = np.asarray(jax.nn.log_softmax(next_logits(params, ids)))
+            order = np.argsort(-expected)[:4]
+            np.testing.assert_array_equal(block.top_tokens[row, i], order)
+            np.testing.assert_allclose(block.top_logprobs[row, i], expected[order], atol=2e-5)
+            chosen = expected[block.tokens[row, i]]
+            np.testing.assert_allclose(block.logprobs[row, i], chosen, atol=2e-5)
+
+
+def test_the_logprobs_of_all_tokens_are_a_distribution(params):
+    (block,) = stream(
+        MODEL, params, [[1]], [GREEDY], max_new_tokens=8, dispatch_tokens=8, top_logprobs=61
+    )
+    np.testing.assert_allclose(np.exp(block.top_logprobs).sum(-1), 1, atol=1e-5)
+    assert (np.sort(block.top_tokens[0], axis=-1) == np.arange(61)).all()
+    np.testing.assert_array_equal(block.top_tokens[..., 0], block.tokens)
+    np.testing.assert_array_equal(block.top_logprobs[..., 0], block.logprobs)
+
+
+def test_an_automaton_rules_what_may_follow_across_dispatches_and_windows(params):
+    """Here: even ids and odd ids take turns."""
+    odd = np.arange(61) % 2 == 1
+    automaton = np.stack([~odd, odd]), np.stack([np.full(61, 1), np.full(61, 0)])
+    tokens = made(params, sampling=DIFFERENT, n=50, automaton=automaton)
+    assert (tokens % 2 == np.arange(50) % 2).all()
+    everything = np.ones((1, 61), bool), np.zeros((1, 61), int)
+    np.testing.assert_array_equal(
+        made(params, sampling=DIFFERENT, n=20, automaton=everything),
+        made(params, sampling=DIFFERENT, n=20),
+    )
+
+
+def test_a_cache_in_the_models_dtype_changes_nothing(params, monkeypatch):
+    model = GPT(CFG, "bfloat16")
+
+    def logprobs():
+        program.cache_clear()
+        (block,) = stream(model, params, PROMPTS, DIFFERENT, max_new_tokens=8, dispatch_tokens=8)
+        return block.logprobs
+
+    narrow, init_cache = logprobs(), module.init_cache
+    monkeypatch.setattr(module, "init_cache", lambda cfg, b, n, dtype: init_cache(cfg, b, n))
+    np.testing.assert_array_equal(logprobs(), narrow)
+    program.cache_clear()
+
+
+LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.07, 0.03]]))
+
+
+def filtered(logits_BV, seen_BV, rows):
+    arrays = SamplingArrays.of(rows)
+    return filter_logits(penalise(logits_BV, seen_BV, arrays.repetition_penalty), arrays)
+
+
+def kept(**options):
+    logits = filtered(LOGITS, jnp.zeros((1, 5), bool), [SamplingParams(**options)])
+    return np.isfinite(np.asarray(logits))[0].tolist()
+
+
+def test_filters_by_hand():
+    assert kept(top_k=2) == [True, True, False, False, False]
+    assert kept(top_k=99) == [True] * 5
+    assert kept(top_p=0.6) == [True, True, False, False, False]
+    assert kept(top_p=0.0) == [True, False, False, False, False]
+    assert kept(min_p=0.2) == [True, True, True, False, False]
+    assert kept(min_p=1.0) == [True, False, False, False, False]
+    assert kept(top_k=3, top_p=0.8) == [True, True, False, False, False]
+    assert kept(temperature=2.0) == [True] * 5
+    coldest = filtered(LOGITS, jnp.zeros((1, 5), bool), [SamplingParams(temperature=1e-37)])
+    assert jax.nn.softmax(coldest).tolist() == [[1, 0, 0, 0, 0]]
+    seen = jnp.array([[True, False, False, False, False]])
+    logits, penalty = jnp.array([[2.0, 1.0, -1.0, 0.0, 0.0]]), jnp.array([2.0])
+    assert penalise(logits, seen, penalty).tolist() == [[1.0, 1.0, -1.0, 0.0, 0.0]]
+    assert penalise(-logits, seen, penalty).tolist() == [[-4.0, -1.0, 1.0, 0.0, 0.0]]
+
+
+SETTINGS = {
+    "temperature": 0.7,
+    "top_k": 9,
+    "top_p": 0.6,
+    "min_p": 0.03,
+    "repetition_penalty": 1.4,
+}
+
+
+def test_filters_equal_transformers():
+    """Alone and together in every combination, each a row of one batch."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    theirs = {
+        "repetition_penalty": RepetitionPenaltyLogitsProcessor,
+        "temperature": TemperatureLogitsWarper,
+        "top_k": TopKLogitsWarper,
+        "top_p": TopPLogitsWarper,
+        "min_p": MinPLogitsWarper,
+    }
+    combinations = [
+        names for n in range(6) for names in itertools.combinations(theirs, n) for _ in range(4)
+    ]
+    rng = np.random.default_rng(0)
+    logits_BV = rng.normal(0, 2, (len(combinations), 61)).astype(np.float32)
+    ids_BT = rng.integers(0, 61, (len(combinations), 12))
+    seen_BV = np.zeros(logits_BV.shape, bool)
+    np.put_along_axis(seen_BV, ids_BT, True, axis=1)
+    rows = [SamplingParams(**{name: SETTINGS[name] for name in names}) for names in combinations]
+    ours = jax.jit(filtered, static_argnums=2)(logits_BV, seen_BV, tuple(rows))
+    ours = np.asarray(jax.nn.softmax(ours))
+    for row, names in enumerate(combinations):
+        chain = LogitsProcessorList(theirs[name](SETTINGS[name]) for name in names)
+        expected = chain(torch.tensor(ids_BT[[row]]), torch.tensor(logits_BV[[row]]))
+        expected = expected.softmax(-1).numpy()[0]
+        np.testing.assert_array_equal(ours[row] > 0, expected > 0, err_msg=str(names))
+        np.testing.assert_allclose(ours[row], expected, atol=1e-6, err_msg=str(names))
+    assert len(set((ours > 0).sum(1))) > 5
+
+
+def test_draws_follow_the_probabilities():
+    n = 4000
+    rows = SamplingArrays.of(samples(SamplingParams(), n))
+    drawn = draw(jnp.repeat(LOGITS, n, 0), jnp.zeros((n, 5), bool), rows, 0)
+    fractions = np.bincount(np.asarray(drawn), minlength=5) / n
+    np.testing.assert_allclose(fractions, np.exp(LOGITS[0]), atol=0.03)
+
+
+def test_greedy_batches_draw_nothing_and_mixed_ones_keep_their_greedy_rows():
+    rng = np.random.default_rng(0)
+    logits_BV = jnp.asarray(rng.normal(size=(8, 61)), jnp.float32)
+    seen_BV = jnp.asarray(rng.random((8, 61)) < 0.3)
+    greedy = SamplingParams(temperature=0.0, top_k=3, repetition_penalty=1.3)
+    alone = draw(logits_BV, seen_BV, SamplingArrays.of([greedy] * 8), 0)
+    penalised = penalise(logits_BV, seen_BV, jnp.full(8, 1.3))
+    np.testing.assert_array_equal(alone, penalised.argmax(-1))
+    mixed = [greedy, SamplingParams(seed=4)] * 4
+    np.testing.assert_array_equal(
+        draw(logits_BV, seen_BV, SamplingArrays.of(mixed), 0)[::2], alone[::2]
+    )
+    arrays = SamplingArrays.of(mixed)
+    work = jax.make_jaxpr(lambda arrays: draw(logits_BV, seen_BV, arrays, 0))(arrays)
+    names = list(primitives(work.jaxpr))
+    assert (0, "argmax") in names
+    # Both are inside of a choice, and the sort is inside of a second one: top-k and top-p share it.
+    assert {depth for depth, name in names if name.startswith("random_")} == {1}
+    assert [depth for depth, name in names if name == "sort"] == [2]
+
+
+def primitives(jaxpr, depth=0):
+    """(how many choices it is inside of, its name) of every operation."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        yield depth, name
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from primitives(inner, depth + (name == "cond"))
+
+
+def test_samples_are_rows_with_seeds_of_their_own():
+    rows = samples(SamplingParams(temperature=0.5, seed=2**32 - 1), 3)
+    assert rows[0] == SamplingParams(temperature=0.5, seed=2**32 - 1)
+    assert SamplingArrays.of(rows).seed.tolist() == [2**32 - 1, 0, 1]
+    assert [dataclasses.replace(row, seed=0) for row in rows] == [SamplingParams(0.5)] * 3
+    with pytest.raises(UserError, match="--num_samples must be at least 1, not 0"):
+        samples(SamplingParams(), 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_p": 1.5},
+        {"top_p": math.nan},
+        {"min_p": -0.1},
+        {"temperature": -1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": "hot"},
+        {"top_k": -1},
+        {"top_k": 2.5},
+        {"repetition_penalty": 0},
+        {"repetition_penalty": 1e-60},
+        {"repetition_penalty": math.nan},
+        {"seed": 1.5},
+        {"seed": True},
+    ],
+)
+def test_impossible_settings_are_refused(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"^--{name} must be .*, not "):
+        SamplingParams(**options)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "more", "message"),
+    [
+        ([], {}, "no prompt"),
+        ([[]], {}, "no tokens"),
+        ([[61]], {}, r"outside 0\.\.60"),
+        ([[-1]], {}, r"outside 0\.\.60"),
+        ([[1]], {"n": 0}, "--max_new_tokens must be at least 1, not 0"),
+        ([[1]], {"dispatch_tokens": 0}, "dispatch_tokens must be at least 1"),
+    ],
+)
+def test_impossible_requests_are_refused(params, prompts, more, message):
+    with pytest.raises(UserError, match=message):
+        made(params, prompts, **more)
+
+
+def test_requests_are_refused_before_the_first_block_is_asked_for(params):
+    with pytest.raises(UserError, match="top_logprobs must lie between 0 and 61, not 62"):
+        stream(MODEL, params, [[1]], [GREEDY], max_new_tokens=1, top_logprobs=62)
+    with pytest.raises(ValueError, match="1 prompts, but 2 SamplingParams"):
+        stream(MODEL, params, [[1]], [GREEDY] * 2, max_new_tokens=1)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hlm_jax.book.corpus import Chapter, split_chapters
+from hlm_jax.measures.overlap import (
+    ORDERS,
+    SPAN,
+    Marker,
+    OverlapIndex,
+    describe,
+    mark,
+    suffix_array,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="宝玉黛\n\0", min_size=1, max_size=40))
+def test_the_suffix_array_sorts_all_suffixes(text):
+    assert suffix_array(text).tolist() == sorted(range(len(text)), key=lambda i: text[i:])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.text(alphabet="宝玉黛笑", min_size=1, max_size=60), min_size=1, max_size=4),
+    st.text(alphabet="宝玉黛笑钗\0", max_size=60),
+)
+def test_matches_are_the_longest_prefixes_that_occur_in_the_book(chapters, text):
+    index = OverlapIndex(Chapter(i, "", chapter) for i, chapter in enumerate(chapters, start=1))
+    lengths, places = index.matches(text)
+    for i in range(len(text)):
+        longest = max(
+            n
+            for n in range(len(text) - i + 1)
+            if n == 0 or any(text[i : i + n] in chapter for chapter in chapters)
+        )
+        assert lengths[i] == longest
+        if longest:
+            assert text[i : i + longest] in chapters[index.chapter_of(places[i]) - 1]
+
+
+@pytest.fixture(scope="module")
+def splits(edition):
+    return split_chapters(edition.chapters, held_out=True)
+
+
+@pytest.fixture(scope="module")
+def index(splits):
+    return OverlapIndex(splits["train"])
+
+
+def test_measures_of_a_text_made_by_hand(index, splits):
+    chapter = splits["train"][20]
+    copied, own = chapter.text[1000:1040], "龘" * 30
+    overlap = index.measure(own + copied + own)
+    assert [(s.start, s.end, s.chapter) for s in overlap.spans] == [(30, 70, chapter.number)]
+    assert overlap.copied_fraction == 0.4
+    assert overlap.seen[10] == (31, 91)
+    assert overlap.seen[2] == (39, 99)
+    assert overlap.longest_lengths().tolist() == [40]
+    assert mark(own + copied + own, index) == f"{own}⟦{copied}⟧{own}"
+    assert "copied spans of 15+ 40.0% of the characters" in describe(overlap, overlap)
+    assert f"longest 40 (chapter {chapter.number})" in describe(overlap, overlap)
+
+
+def test_spans_that_overlap_are_counted_once(index, splits):
+    a, b = splits["train"][3].text, splits["train"][40].text
+    text = a[500:530] + b[700:725]
+    overlap = index.measure(text)
+    assert overlap.copied_fraction == 1.0
+    covered = [i for s in overlap.spans for i in range(s.start, s.end)]
+    assert covered == sorted(set(covered)) == list(range(55))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_a_text_that_arrives_in_parts_is_marked_like_a_whole_one(index, splits, size):
+    a, b = splits["train"][3].text, splits["train"][40].text
+    text = (
+        a[500:530] + "龘" + b[700:725] + b[900:910] + "他笑道：“" + a[40:80] + "龘" + b[2000:2020]
+    )
+    marker = Marker(index)
+    parts = [marker.feed(text[i : i + size]) for i in range(0, len(text), size)]
+    whole = "".join(parts) + marker.flush()
+    assert whole == mark(text, index)
+    assert whole.replace("⟦", "").replace("⟧", "") == text
+    assert whole.count("⟦") == whole.count("⟧") == 4
+    marked = sum(len(part.split("⟧")[0]) for part in whole.split("⟦")[1:])
+    assert marked == round(index.measure(text).copied_fraction * len(text))
+    if size == 1:  # nothing that is not part of a running match waits
+        assert parts[30] == "⟧龘"
+        assert parts[20]
+
+
+def test_training_text_is_all_copied_and_an_unknown_script_not_at_all(index, splits):
+    own = index.measure(splits["train"][7].text[:1200])
+    assert own.copied_fraction == 1.0
+    assert all(own.seen_fraction(n) == 1.0 for n in ORDERS)
+    foreign = index.measure("lorem ipsum " * 3)
+    assert foreign.copied_fraction == 0.0
+    assert foreign.seen_fraction(2) == 0.0
+    assert "no character of it is in the book" in describe(index.measure("龘"), own)
+    assert "held-out" in describe(foreign, own)
+    assert "held-out" not in describe(foreign, None)
+    assert np.isnan(index.measure("宝").seen_fraction(2))
+
+
+def test_real_chapters_are_hardly_copied(index, splits):
+    """Held-out chapters share few long n-grams with the others, and hardly a span of fifteen."""
+    human = sum(
+        (index.measure(c.text) for c in splits["val"][1:]), index.measure(splits["val"][0].text)
+    )
+    fractions = [human.seen_fraction(n) for n in ORDERS]
+    assert fractions == sorted(fractions, reverse=True)
+    assert human.seen_fraction(2) == pytest.approx(0.84, abs=0.02)
+    assert human.seen_fraction(5) == pytest.approx(0.12, abs=0.02)
+    assert human.copied_fraction < 0.01
+    assert np.percentile(human.longest_lengths(), 90) < SPAN
+    assert human.chars == sum(len(c.text) for c in splits["val"])
