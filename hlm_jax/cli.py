@@ -60,14 +60,20 @@ def prompts_of(args: argparse.Namespace) -> list[str | None]:
     Raises:
       UserError: the file cannot be read or is empty.
     """
-    prompts: list[str | None] = list(args.prompt or [])
-    if args.prompt_file == "-":
-        prompts.append(sys.stdin.read())
-    elif args.prompt_file:
-        from hlm_jax.book.files import read_text
+    prompts: list[str] = list(args.prompt or [])
+    try:
+        if args.prompt_file == "-":
+            prompts.append(sys.stdin.read())
+        elif args.prompt_file:
+            from hlm_jax.book.files import read_text
 
-        prompts.append(read_text(args.prompt_file))
-    return prompts or [None]
+            prompts.append(read_text(args.prompt_file))
+        "".join(prompts).encode()  # bytes that are no UTF-8 arrive as lone surrogates
+    except UnicodeError:
+        raise UserError(
+            "a prompt is not text in UTF-8; save it in a file, for --prompt_file"
+        ) from None
+    return [*prompts] or [None]
 
 
 def sampling_given(args: argparse.Namespace) -> dict[str, Any]:

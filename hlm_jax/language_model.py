@@ -203,11 +203,12 @@ class LanguageModel:
         """Yields, for every prompt, the text that new tokens complete.
 
         Whole characters only, and nothing that may still turn out to be part of a stop string.
-        Closing the iterator cancels the generation. Arguments as of `complete`.
+        Closing the iterator cancels the generation. Arguments and errors as of `complete`; a
+        request is checked at once, before the first text is asked for.
         """
-        rows = self._rows(prompts, stop, stop_at_chapter_end, {"seed": 0} | sampling)
-        for _ in self._advance(rows, max_new_tokens):
-            yield [row.take() for row in rows]
+        rows = self._rows(prompts, stop, stop_at_chapter_end, sampling)
+        steps = self._advance(rows, max_new_tokens)
+        return ([row.take() for row in rows] for _ in steps)
 
     def generate(
         self,
@@ -265,7 +266,7 @@ class LanguageModel:
         else:
             prompts = [one for one in prompt for _ in range(num_samples)]
         rows = self._rows(prompts, stop, stop_at_chapter_end, sampling)
-        for _ in self._advance(rows, max_new_tokens, top_logprobs):
+        for _ in self._advance(rows, max_new_tokens, top_logprobs=top_logprobs):
             pass
         return [row.completion() for row in rows]
 
@@ -276,6 +277,8 @@ class LanguageModel:
         stop_at_chapter_end: bool,
         sampling: dict[str, Any],
     ) -> list["_Row"]:
+        if isinstance(prompts, str):
+            prompts = [prompts]
         if not prompts:
             raise UserError("no prompt was given: pass one, or None to begin a chapter")
         if isinstance(stop, str):
@@ -284,17 +287,16 @@ class LanguageModel:
             raise UserError("a stop string is empty: give the text at which to stop, or none")
         settings = samples(dataclasses.replace(self.sampling, **sampling), len(prompts))
         end = self.tokenizer.separator_id if stop_at_chapter_end else None
+        ids = {prompt: self.encode_prompt(prompt) for prompt in dict.fromkeys(prompts)}
         return [
-            _Row(
-                self.encode_prompt(prompt), setting, StreamDecoder(self.tokenizer), list(stop), end
-            )
+            _Row(ids[prompt], setting, StreamDecoder(self.tokenizer), list(stop), end)
             for prompt, setting in zip(prompts, settings, strict=True)
         ]
 
     def _advance(
-        self, rows: list["_Row"], max_new_tokens: int, top_logprobs: int = 0
+        self, rows: list["_Row"], max_new_tokens: int, *, top_logprobs: int = 0
     ) -> Iterator[None]:
-        """Feeds the rows dispatch by dispatch until all have stopped."""
+        """Checks the request; the iterator feeds the rows, a dispatch a step, until all stopped."""
         blocks = stream(
             self.model,
             self.device_params,
@@ -305,15 +307,20 @@ class LanguageModel:
             dispatch_tokens=DISPATCH_TOKENS,
             top_logprobs=top_logprobs,
         )
-        for block in blocks:
-            for number, row in enumerate(rows):
-                row.feed(block, number)
-            if all(row.stopped for row in rows):
-                break
-            yield
-        for row in rows:
-            row.flush()
+        return _feed(rows, blocks)
+
+
+def _feed(rows: list["_Row"], blocks: Iterator[Block]) -> Iterator[None]:
+    """A step per dispatch, and one at the end for what was held back."""
+    for block in blocks:
+        for number, row in enumerate(rows):
+            row.feed(block, number)
+        if all(row.stopped for row in rows):
+            break  # what was not dispatched yet never is
         yield
+    for row in rows:
+        row.flush()
+    yield
 
 
 class _Row:

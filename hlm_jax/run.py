@@ -18,6 +18,8 @@ from hlm_jax.language_model import LanguageModel, sampling_of
 from hlm_jax.measures.reference import Reference
 from hlm_jax.model.gpt import GPT, GPTConfig
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Run(LanguageModel):
@@ -57,7 +59,7 @@ class Run(LanguageModel):
         A text file is one chapter, cleaned and converted as the training text was.
 
         Raises:
-          UserError: the file or the book cannot be read, or the split is empty.
+          UserError: the file or the book cannot be read, or the split is empty or unknown.
         """
         if text is not None:
             cleaned = clean_text(read_text(text), self.convert)
@@ -65,6 +67,8 @@ class Run(LanguageModel):
                 raise UserError(f"{text}: no text in it")
             return [Chapter(1, Path(text).name, cleaned)]
         name = split or "val"
+        if name not in SPLITS:
+            raise UserError(f"there is no split {name!r}: use {', '.join(SPLITS)}")
         chapters = self.reference.splits[name]
         if not chapters:
             raise UserError(

@@ -45,9 +45,9 @@ def novelty(args) -> None:
     rows = {args.text or f"{len(texts)} generated texts": measured}
     rows |= {"held-out chapters": human} if human else {}
     if args.json:
-        found, *others = [overlap.summary(one) for one in rows.values()]
-        out = {"workdir": str(args.workdir), "step": run.step, "found": found}
-        out |= {"human": others[0] if others else None}
+        summaries = [overlap.summary(one) for one in rows.values()]
+        out = {"workdir": str(args.workdir), "step": run.step, "found": summaries[0]}
+        out |= {"human": summaries[1] if human else None}
         out["spans"] = [dataclasses.asdict(span) for span in measured.spans]
         out["extraction"] = {name: dataclasses.asdict(e) for name, e in extractions.items()}
         print(json.dumps(out, ensure_ascii=False))

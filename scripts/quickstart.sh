@@ -14,7 +14,8 @@ while (($#)); do
   esac
   shift
 done
-"$PYTHON" -m hlm_jax.train --config configs/tiny.py --workdir "$workdir" "${words[@]}"
+"$PYTHON" -m hlm_jax.train --config configs/tiny.py --workdir "$workdir" \
+  ${words[@]+"${words[@]}"} # an empty list is unset in bash 3
 echo
 echo "python scripts/sample.py --workdir $workdir --prompt 黛玉听了，"
 "$PYTHON" scripts/sample.py --workdir "$workdir" --prompt 黛玉听了， --max_new_tokens 200

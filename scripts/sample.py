@@ -55,7 +55,7 @@ def sample(args) -> None:
             print(marker.feed(new[0]) if marker else new[0], end="", flush=True)
             texts = [text + part for text, part in zip(texts, new, strict=True)]
     finally:  # an error begins on a line of its own
-        print(marker.flush() if marker else "")
+        print(marker.flush() if marker else "", flush=True)
     print(recitation(texts[0]))
     for number, text in enumerate(texts[1:], start=1):
         marked = mark(text, reference.overlap_index) if reference else text

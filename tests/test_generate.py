@@ -1,8 +1,11 @@
 """Generation: every row is a function of its own prompt and SamplingParams."""
 
+import collections
 import dataclasses
+import functools
 import itertools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ import pytest
 from hlm_jax.errors import UserError
 from hlm_jax.model import generate as module
 from hlm_jax.model.generate import (
+    Program,
     SamplingArrays,
     SamplingParams,
     draw,
@@ -261,6 +265,26 @@ def test_a_cache_in_the_models_dtype_changes_nothing(params, monkeypatch):
     program.cache_clear()
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads the program of a CPU")
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_cache_is_written_in_place(batch):
+    compiled = Program(MODEL, CFG.block_size, 8, 0)
+    init = functools.partial(MODEL.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    params = jax.eval_shape(init)["params"]
+    tokens_BT, pad_B = jnp.zeros((batch, 4), jnp.int32), jnp.zeros(batch, jnp.int32)
+    cache, logits_BV = jax.eval_shape(compiled.prefill, params, tokens_BT, pad_B)
+    state = module._State(cache, logits_BV, jnp.zeros((batch, 61), bool), pad_B)
+    automaton = jnp.ones((1, 61), bool), jnp.zeros((1, 61), jnp.int32)
+    rows = SamplingArrays.of([GREEDY] * batch)
+    args = params, state, rows, automaton, pad_B, 4, 0, 8
+    text = compiled.decode.lower(*args).compile().as_text()
+    whole_cache = rf"= f32\[{batch * CFG.n_head},16,8\]\S* (\w[\w-]*)\("
+    made_by = collections.Counter(re.findall(whole_cache, text))
+    # One update for the keys and one for the values of each layer; XLA counts it in its fusion too.
+    assert made_by["fusion"] == made_by["dynamic-update-slice"] == 2 * CFG.n_layer
+    assert made_by["copy"] == 0
+
+
 LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.07, 0.03]]))
 
 
@@ -301,7 +325,7 @@ SETTINGS = {
 
 
 def test_filters_equal_transformers():
-    """Alone and together in every combination, each a row of one batch."""
+    """Alone and in every combination, each a row of one batch."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     from transformers import (
@@ -338,6 +362,12 @@ def test_filters_equal_transformers():
         np.testing.assert_array_equal(ours[row] > 0, expected > 0, err_msg=str(names))
         np.testing.assert_allclose(ours[row], expected, atol=1e-6, err_msg=str(names))
     assert len(set((ours > 0).sum(1))) > 5
+
+
+def test_floats_are_sorted_through_integers():
+    x = np.random.default_rng(0).normal(0, 10, (4, 50)).astype(np.float32)
+    x[0, :5] = -np.inf, np.inf, 0.0, -1e-30, 1e30
+    np.testing.assert_array_equal(module._falling(jnp.asarray(x)), -np.sort(-x, axis=-1))
 
 
 def test_draws_follow_the_probabilities():

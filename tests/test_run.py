@@ -229,3 +229,54 @@ def test_a_run_of_version_0_1_0_is_read(run_of_0_1_0, monkeypatch):
     (score, *_) = run.score([run.reference.splits["val"][0].text])
     assert score.bits_per_char == pytest.approx(7.9, abs=0.2)
     assert run.generate(run.config.sample.prompt, max_new_tokens=5)
+
+
+def test_what_could_begin_a_stop_string_is_shown_where_the_text_ends(run):
+    words = {"max_new_tokens": 24, "seed": 1, "temperature": 1.0}
+    (whole,) = run.generate(**words)
+    stop = whole[-2:] + "龘"  # begins with the text's end, and never comes
+    parts = [new[0] for new in run.stream([None], stop=[stop], **words)]
+    assert "".join(parts) == whole
+    assert len(parts[-1]) >= 2
+    (done,) = run.complete(stop=stop, **words)
+    assert (done.text, done.finish_reason) == (whole, "length")
+
+
+def test_generation_ends_when_every_row_has_stopped(run, monkeypatch):
+    from hlm_jax import language_model
+
+    blocks = []
+
+    def counted(*args, stream=language_model.stream, **words):
+        for block in stream(*args, **words):
+            blocks.append(block)
+            yield block
+
+    monkeypatch.setattr(language_model, "stream", counted)
+    words = {"num_samples": 2, "max_new_tokens": 100, "temperature": 0.0}
+    first = run.generate(**words)[0][0]
+    assert len(blocks) == math.ceil(100 / 16)
+    blocks.clear()
+    assert run.generate(stop=first, **words) == ["", ""]
+    assert len(blocks) == 1
+    blocks.clear()
+    parts = run.stream([None], max_new_tokens=100)
+    next(parts)
+    parts.close()
+    assert len(blocks) == 1
+
+
+def test_a_stream_is_checked_before_its_first_text(run):
+    for words, error in (
+        ({"max_new_tokens": 0}, UserError),
+        ({"max_new_tokens": 4, "top_p": 7}, UserError),
+        ({"max_new_tokens": 4, "temprature": 1.0}, TypeError),
+    ):
+        with pytest.raises(error):
+            run.stream([None], **words)
+    assert len(next(run.stream("宝玉", max_new_tokens=4))) == 1  # one prompt, not two characters
+
+
+def test_a_split_that_does_not_exist(run):
+    with pytest.raises(UserError, match="no split 'dev': use train, val, test"):
+        run.read_chapters(split="dev")

@@ -63,7 +63,15 @@ def test_a_text_ends_before_its_stop_string(script, trained):
 
 def test_a_prompt_longer_than_the_block_is_read_by_its_end(script, trained):
     done = script(
-        "sample", "--workdir", trained[0], "--prompt", "宝玉笑道" * 20, "--max_new_tokens", 5
+        "sample",
+        "--workdir",
+        trained[0],
+        "--prompt",
+        "宝玉笑道" * 20,
+        "--max_new_tokens",
+        5,
+        "--num_samples",
+        3,
     )
     assert done.returncode == 0, done.stderr
     (note,) = done.stderr.splitlines()
@@ -452,3 +460,39 @@ def test_inspect(script, trained):
     assert "16 x 48" in out
     assert "val_bits_per_char" in out
     assert '"n_embd": 16' in out
+
+
+def test_a_prompt_that_is_not_utf8_is_one_line(script, trained, monkeypatch):
+    words = ("--workdir", trained[0], "--max_new_tokens", 4)
+    for errors in ("strict", "surrogateescape"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8", errors))
+        done = script("sample", *words, "--prompt_file", "-")
+        assert done.returncode == 2
+        assert done.stderr.startswith("sample: error: a prompt is not text in UTF-8")
+        assert done.stderr.count("\n") == 1
+
+
+def test_quickstart_samples_the_workdir_that_it_trains(tmp_path):
+    """The script with a Python that prints its words instead of training."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shutil.copy(REPO / "scripts" / "quickstart.sh", scripts)
+    (scripts / "environment.sh").write_text("set -euo pipefail\nPYTHON=echo\n")
+    common = ["bash", scripts / "quickstart.sh"]
+    for words, workdir in (
+        (["--workdir", "runs/mine", "--config.seed=1"], "runs/mine"),
+        (["--config.seed=1", "--workdir=runs/mine"], "runs/mine"),
+        (["--config.seed=1"], "runs/given"),
+    ):
+        env = os.environ | {"WORKDIR": "runs/given"}
+        done = subprocess.run(
+            [*common, *words], env=env, capture_output=True, text=True, check=True
+        )
+        train, _, _, sample = done.stdout.splitlines()
+        assert train.endswith(
+            f"hlm_jax.train --config configs/tiny.py --workdir {workdir} --config.seed=1"
+        )
+        assert f"scripts/sample.py --workdir {workdir} " in sample
+    done = subprocess.run(common, env=os.environ | {"WORKDIR": ""}, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].endswith("--workdir runs/tiny")

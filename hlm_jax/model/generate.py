@@ -9,7 +9,7 @@ dispatches. Axis letters: hlm_jax/model/__init__.py.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -123,6 +123,17 @@ def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: jax.Array) -> 
     return jnp.where(seen_BV, lowered_BV, logits_BV)
 
 
+def _falling(x: jax.Array) -> jax.Array:
+    """float32 `x` sorted along its last axis, the largest first.
+
+    Integers of the same order are sorted: on a CPU XLA takes a seventh of the time for them.
+    """
+    flip = jnp.int32(0x7FFFFFFF)  # negative floats fall where their bits rise
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    falling = ~jnp.sort(~jnp.where(bits < 0, bits ^ flip, bits), axis=-1)
+    return jax.lax.bitcast_convert_type(jnp.where(falling < 0, falling ^ flip, falling), x.dtype)
+
+
 def filter_logits(logits_BV: jax.Array, sampling: SamplingArrays) -> jax.Array:
     """Logits after temperature, top-k, top-p and min-p; what is ruled out is -inf.
 
@@ -136,7 +147,7 @@ def filter_logits(logits_BV: jax.Array, sampling: SamplingArrays) -> jax.Array:
     sums_B = sampling.top_p < 1.0
 
     def cut(logits_BV: jax.Array) -> jax.Array:
-        falling_BV = jnp.sort(logits_BV, axis=-1, descending=True)
+        falling_BV = _falling(logits_BV)
         # With ties more than k tokens stay.
         last_B1 = jnp.where(counts_B, sampling.top_k - 1, vocab_size - 1)[:, None]
         least_B1 = jnp.take_along_axis(falling_BV, last_B1, axis=-1)
@@ -262,7 +273,7 @@ def stream(
     automaton: Automaton | None = None,
     dispatch_tokens: int = 64,
     top_logprobs: int = 0,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """Yields new tokens in Blocks of at most `dispatch_tokens`, `max_new_tokens` in all.
 
     When the window of the row with the longest prompt is full, it slides for all rows: the latest
@@ -315,7 +326,7 @@ def _stream(
     sampling: Sequence[SamplingParams],
     max_new_tokens: int,
     automaton: Automaton,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     block_size = model.cfg.block_size
     seen = np.zeros((len(rows), model.cfg.vocab_size), bool)
     for row, ids in enumerate(rows):
