@@ -19,7 +19,7 @@ language_model
 checkpoint
 run | training
 analysis, export, serving
-train, cli
+train, cli, sweep
 """
 LINES = [line.split(" | ") for line in ORDER.strip().splitlines()]
 PLACES = {
