@@ -21,7 +21,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ  # the workers' is that of their parent
 if _OWN_CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_cache_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Nearly all of the suite's time is compilation of tiny programs, each of which runs once or twice.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import pytest  # noqa: E402 - the variables above must be set before JAX starts
 
@@ -30,7 +32,7 @@ TINY = (
     "model.form=gpt2",
     "model.vocab_size=1500",
     "model.block_size=32",
-    "model.n_layer=2",
+    "model.n_layer=1",
     "model.n_head=2",
     "model.n_embd=16",
     "train.batch_size=8",
