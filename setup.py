@@ -30,6 +30,7 @@ setup(
             "hypothesis>=6.100",
             "tokenizers>=0.21",
             "ruff>=0.11",
+            "mypy>=1.15",
         ],
         "export": ["tokenizers>=0.21"],
         "bench": ["torch>=2.6", "transformers>=4.51"],

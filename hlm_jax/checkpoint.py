@@ -85,7 +85,10 @@ def folder_of(workdir: str | Path) -> Path:
 def steps_in(workdir: str | Path) -> list[int]:
     """Finished steps, oldest first."""
     folder = folder_of(workdir)
-    names = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    try:
+        names = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
     return sorted(int(name) for name in names if name.isdecimal())
 
 
@@ -150,22 +153,23 @@ def read(workdir: str | Path, step: str | int = "best") -> tuple[int, dict[str, 
         candidates = [s for s in reversed(steps_in(workdir)) if s <= chosen]
     for candidate in candidates:
         folder = folder_of(workdir) / str(candidate)
-        reason = altered(folder, ("meta", "params"))
-        if reason is None:
-            try:
+        reason = None
+        try:
+            reason = altered(folder, ("meta", "params"))
+            if reason is None:
                 meta = read_meta(workdir, candidate)
                 tree = ocp.PyTreeCheckpointer().metadata(folder / "params").item_metadata.tree
                 name = "ema_params" if "ema_params" in tree else "params"
                 as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
                 weights = ocp.PyTreeCheckpointer().restore(folder / "params", restore_args=as_numpy)
                 return candidate, weights[name], meta
-            except Exception as error:  # of many types; `damage` decides what the error means
-                reason = damage(folder)
-                if reason is None:
-                    raise CheckpointError(
-                        f"checkpoint {candidate} in {workdir} could not be read "
-                        f"({first_line(error)}); no damage was found in its files"
-                    ) from error
+        except Exception as error:  # of many types; `damage` decides what the error means
+            reason = reason or damage(folder)
+            if reason is None:
+                raise CheckpointError(
+                    f"checkpoint {candidate} in {workdir} could not be read "
+                    f"({first_line(error)}); no damage was found in its files"
+                ) from error
         if candidate == candidates[-1]:
             raise CheckpointError(f"checkpoint {candidate} in {workdir} is damaged: {reason}")
         print(
@@ -186,12 +190,17 @@ def write_checksums(folder: Path) -> None:
     partial.replace(folder / _CHECKSUMS)
 
 
+def has_checksums(folder: Path) -> bool:
+    """Whether the checksums of a step are recorded."""
+    return (folder / _CHECKSUMS).exists()
+
+
 def altered(folder: Path, items: tuple[str, ...] = ("meta", "params", "opt_state")) -> str | None:
     """Names a file of these items that is missing or differs from its checksum, else None.
 
     A step saved by version 0.1.0 has no checksums and passes.
     """
-    if not (folder / _CHECKSUMS).exists():
+    if not has_checksums(folder):
         return None
     try:
         sums = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))

@@ -18,12 +18,14 @@ from ml_collections import ConfigDict
 from hlm_jax.book.corpus import Chapter, clean_prompt
 from hlm_jax.book.tokenizer import Tokenizer
 from hlm_jax.book.utf8 import StreamDecoder
+from hlm_jax.completion import Completion, Row, feed
 from hlm_jax.errors import UserError
 from hlm_jax.measures import extraction as extractions
 from hlm_jax.measures.extraction import Extraction
 from hlm_jax.measures.score import Evaluator, Score
-from hlm_jax.model.generate import Block, Params, SamplingParams, samples, stream
+from hlm_jax.model.generate import SamplingParams, samples, stream
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import Params
 
 DISPATCH_TOKENS = 16  # of one dispatch of generation: how often text appears and stops are checked
 
@@ -39,25 +41,6 @@ class Surprisal:
     start: int
     end: int
     bits: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-    """What one row of a generation wrote.
-
-    Attributes:
-      text: without the prompt and without the stop string.
-      tokens: the ids that were drawn, those of the stop string included.
-      finish_reason: "stop" at a stop string or a chapter's end, else "length".
-      logprobs: natural logarithm of each token's probability under the model, before filters.
-      top: for every token the likeliest ids and their logprobs; empty lists unless asked for.
-    """
-
-    text: str
-    tokens: list[int]
-    finish_reason: str
-    logprobs: list[float]
-    top: list[list[tuple[int, float]]]
 
 
 def sampling_of(config: ConfigDict) -> SamplingParams:
@@ -134,7 +117,8 @@ class LanguageModel:
     def surprisal(self, text: str) -> list[Surprisal]:
         """Bits of every token given the text before it; they sum to the cost of the text.
 
-        Windows slide over a text of any length.
+        Windows slide over a text of any length. The text is taken exactly as it is, so that offsets
+        are its own: clean and convert it first (book.corpus.clean_text) as the training text was.
         """
         ids = self.tokenizer.encode(text)
         (nats,) = self.token_nats([[self.tokenizer.separator_id, *ids]])
@@ -146,11 +130,19 @@ class LanguageModel:
         ]
 
     def score(self, texts: Sequence[str]) -> list[Score]:
-        """A Score per text; every text is read like a chapter, from its beginning."""
-        return self.evaluator.score(self.device_params, self.tokenizer, texts)
+        """A Score per text; every text is read like a chapter, from its beginning.
+
+        Texts are cleaned and converted as the training text was.
+        """
+        cleaned = [clean_prompt(text, self.convert) for text in texts]
+        return self.evaluator.score(self.device_params, self.tokenizer, cleaned)
 
     def extraction(
-        self, chapters: Iterable[Chapter], *, prefixes: int = 64, tokens: int = 50
+        self,
+        chapters: Iterable[Chapter],
+        *,
+        prefixes: int = extractions.PREFIXES,
+        tokens: int = extractions.TOKENS,
     ) -> Extraction:
         """How much of these chapters greedy decoding repeats, see measures/extraction.py."""
         return extractions.extraction(
@@ -276,7 +268,7 @@ class LanguageModel:
         stop: Sequence[str],
         stop_at_chapter_end: bool,
         sampling: dict[str, Any],
-    ) -> list["_Row"]:
+    ) -> list[Row]:
         if isinstance(prompts, str):
             prompts = [prompts]
         if not prompts:
@@ -289,12 +281,12 @@ class LanguageModel:
         end = self.tokenizer.separator_id if stop_at_chapter_end else None
         ids = {prompt: self.encode_prompt(prompt) for prompt in dict.fromkeys(prompts)}
         return [
-            _Row(ids[prompt], setting, StreamDecoder(self.tokenizer), list(stop), end)
+            Row(ids[prompt], setting, StreamDecoder(self.tokenizer), list(stop), end)
             for prompt, setting in zip(prompts, settings, strict=True)
         ]
 
     def _advance(
-        self, rows: list["_Row"], max_new_tokens: int, *, top_logprobs: int = 0
+        self, rows: list[Row], max_new_tokens: int, *, top_logprobs: int = 0
     ) -> Iterator[None]:
         """Checks the request; the iterator feeds the rows, a dispatch a step, until all stopped."""
         blocks = stream(
@@ -307,84 +299,4 @@ class LanguageModel:
             dispatch_tokens=DISPATCH_TOKENS,
             top_logprobs=top_logprobs,
         )
-        return _feed(rows, blocks)
-
-
-def _feed(rows: list["_Row"], blocks: Iterator[Block]) -> Iterator[None]:
-    """A step per dispatch, and one at the end for what was held back."""
-    for block in blocks:
-        for number, row in enumerate(rows):
-            row.feed(block, number)
-        if all(row.stopped for row in rows):
-            break  # what was not dispatched yet never is
-        yield
-    for row in rows:
-        row.flush()
-    yield
-
-
-class _Row:
-    """One text as it is written."""
-
-    def __init__(
-        self,
-        prompt: list[int],
-        sampling: SamplingParams,
-        decoder: StreamDecoder,
-        stop: list[str],
-        end_token: int | None,
-    ):
-        self.prompt, self.sampling = prompt, sampling
-        self._decoder, self._stop, self._end_token = decoder, stop, end_token
-        self._text = ""  # decided
-        self._held = ""  # may be the beginning of a stop string
-        self._taken = 0
-        self.stopped = False
-        self._tokens: list[int] = []
-        self._logprobs: list[float] = []
-        self._top: list[list[tuple[int, float]]] = []
-
-    def feed(self, block: Block, row: int) -> None:
-        """Takes the row's new tokens, up to a stop."""
-        for i, token in enumerate(block.tokens[row].tolist()):
-            if self.stopped:
-                return
-            self._tokens.append(token)
-            self._logprobs.append(float(block.logprobs[row, i]))
-            ids, values = block.top_tokens[row, i].tolist(), block.top_logprobs[row, i].tolist()
-            self._top.append(list(zip(ids, values, strict=True)))
-            if token == self._end_token:
-                self.flush()
-                self.stopped = True
-                return
-            self._held += self._decoder.feed([token])
-            starts = [at for text in self._stop if (at := self._held.find(text)) >= 0]
-            if starts:
-                self._held = self._held[: min(starts)]
-                self.flush()
-                self.stopped = True
-                return
-            keep = max((_beginning(self._held, text) for text in self._stop), default=0)
-            cut = len(self._held) - keep
-            self._text, self._held = self._text + self._held[:cut], self._held[cut:]
-
-    def flush(self) -> None:
-        """Decides what was held back: nothing more comes."""
-        self._text, self._held = self._text + self._held, ""
-
-    def take(self) -> str:
-        """The decided text that was not taken before."""
-        new, self._taken = self._text[self._taken :], len(self._text)
-        return new
-
-    def completion(self) -> Completion:
-        reason = "stop" if self.stopped else "length"
-        return Completion(self._text, self._tokens, reason, self._logprobs, self._top)
-
-
-def _beginning(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[-length:]):
-            return length
-    return 0
+        return feed(rows, blocks)

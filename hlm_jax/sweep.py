@@ -22,6 +22,7 @@ from hlm_jax import config as configs
 from hlm_jax.errors import UserError
 
 Row = dict[str, Any]
+_PINS = hasattr(os, "sched_setaffinity")  # macOS cannot pin a process to cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Job:
     folder: Path
     config: str
     overrides: tuple[str, ...]
+    resolved: dict[str, Any]  # the config as config.recorded returns it
     parameters: int
 
 
@@ -64,7 +66,17 @@ def plan(sweep: str, *, seeds: int, runs: Iterable[str] | None, workdir: Path) -
                 )
             folder = workdir / (re.sub(r"[^\w.-]+", "_", name) + f"-seed{seed}")
             parameters = GPTConfig(**config.model).n_parameters
-            jobs.append(Job(name, seed, folder, module.CONFIG, overrides, parameters))
+            jobs.append(
+                Job(
+                    name,
+                    seed,
+                    folder,
+                    module.CONFIG,
+                    overrides,
+                    configs.recorded(config),
+                    parameters,
+                )
+            )
     return jobs
 
 
@@ -75,7 +87,7 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
     """
     if at_once < 1:
         raise UserError(f"--jobs must be at least 1, not {at_once}")
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(_affinity())
     free = [set(cores[i::at_once]) or set(cores) for i in range(at_once)]
     rows: list[Row] = []
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
@@ -87,6 +99,10 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if _PINS else set(range(os.cpu_count() or 1))
 
 
 def run_one(job: Job, free: list[set[int]]) -> Row:
@@ -106,12 +122,14 @@ def run_one(job: Job, free: list[set[int]]) -> Row:
             free.append(cores)
             with (job.folder / "seconds.txt").open("a") as file:
                 file.write(f"{time.monotonic() - began:.1f}\n")
-        kept.write_text(json.dumps(_row(job), ensure_ascii=False), encoding="utf-8")
+        partial = kept.with_suffix(".partial")
+        partial.write_text(json.dumps(_row(job), ensure_ascii=False), encoding="utf-8")
+        partial.replace(kept)
     row = json.loads(kept.read_text(encoding="utf-8"))
-    if tuple(row["overrides"]) != job.overrides:
+    if changed := configs.differences(row["config"], job.resolved):
         raise UserError(
-            f"{job.folder} holds run {job.name!r} with other overrides "
-            f"({' '.join(row['overrides'])}): use another --workdir"
+            f"{job.folder} holds run {job.name!r} with another config ({'; '.join(changed)}): "
+            "use another --workdir"
         )
     return row
 
@@ -125,7 +143,7 @@ def _train(job: Job, cores: set[int]) -> None:
         capture_output=True,
         text=True,
         env=os.environ | limit,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if _PINS else None,
     )
     (job.folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode:
@@ -162,7 +180,7 @@ def _row(job: Job) -> Row:
             [chapter.number, score.chars, score.bits_per_char * score.chars]
             for chapter, score in zip(chapters, scores, strict=True)
         ],
-        "overrides": job.overrides,
+        "config": job.resolved,
     }
 
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from hlm_jax import config as configs
-from hlm_jax.errors import UserError, exit_on_user_error
+from hlm_jax.cli import command
+from hlm_jax.errors import UserError
 
 # No array gets a mapping of its own, which would end with it. One heap serves all threads and is
 # never trimmed.
@@ -62,13 +63,15 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
                 f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
             )
         overrides.append(word.removeprefix("--config."))
+    if args.process_id is not None and not (args.num_processes or args.distributed):
+        parser.error("--process_id needs --num_processes and --coordinator_address")
     args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem).expanduser()
     return args, overrides
 
 
 def main(argv: list[str] | None = None) -> None:
     args, overrides = parse_args(argv)
-    with exit_on_user_error("hlm_jax.train"):
+    with command("hlm_jax.train"):
         config = configs.load_config(args.config, overrides)
         if args.help_config:
             print(configs.describe_keys())

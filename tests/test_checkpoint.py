@@ -53,7 +53,7 @@ def saved(folder, state, tokenizer, scores, keep_latest=2):
     keeper = Checkpointer(folder, keep_latest=keep_latest)
     for step, score in scores.items():
         metrics = {} if score is None else {checkpoint.METRIC: score}
-        keeper.save(at(state, step), meta(tokenizer, **metrics), wait=True)
+        keeper.save(at(state, step), meta(tokenizer, **metrics))
     keeper.close()
     return folder
 
@@ -134,7 +134,7 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
     found, _ = keeper.restore_latest(abstract(state))
     assert int(found.step) == 3
     assert "falling back" in capsys.readouterr().err
-    keeper.save(at(state, 4), meta(tokenizer), wait=True)  # the step can be written again
+    keeper.save(at(state, 4), meta(tokenizer))  # the step can be written again
     keeper.close()
     assert checkpoint.read(tmp_path, "4")[0] == 4
     harm(tmp_path / "checkpoints" / "3")

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -35,16 +36,22 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-    return model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def greedy(model, params, ids, n):
     """Greedy decoding by whole forward passes, without a cache."""
     ids = list(ids)
     for _ in range(n):
-        logits_BTV, _ = model.apply({"params": params}, jnp.array([ids], jnp.int32))
-        ids.append(int(logits_BTV[0, -1].argmax()))
+        padded = jnp.array([ids + [0] * (model.cfg.block_size - len(ids))], jnp.int32)
+        logits_BTV, _ = forward(model, params, padded)
+        ids.append(int(logits_BTV[0, len(ids) - 1].argmax()))
     return ids
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, params, ids):
+    return model.apply({"params": params}, ids)
 
 
 def test_windows_are_spread_evenly():

@@ -15,7 +15,7 @@ ORDER = """
 errors, keys, config
 book | model
 measures
-language_model
+completion, language_model
 checkpoint
 run | training
 analysis, export, serving

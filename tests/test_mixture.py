@@ -42,7 +42,7 @@ class Member:
 
     def __init__(self, seed, form="gpt2"):
         model = GPT(dataclasses.replace(CFG, form=form))
-        params = model.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32))["params"]
+        params = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32))["params"]
         self.params = jax.tree.map(lambda x: x * 4, params)
         self.evaluator = Evaluator(model)
 

@@ -16,6 +16,14 @@ from hlm_jax import checkpoint
 from hlm_jax.training.journal import read_metrics
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(environment):
+    """With all of XLA's optimisations, as users have them."""
+    return {k: v for k, v in environment.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+
+
 LONG = (
     "train.steps=5000",
     "train.eval_every_steps=100000",
@@ -73,6 +81,9 @@ def test_signals_and_kills_lose_nothing(environment, tiny, train, tmp_path):
             assert second.returncode == 2
             assert "another trainer is running" in second.stderr
         process.send_signal(number)
+        if number == signal.SIGTERM:  # once more while the checkpoint is written
+            time.sleep(0.02)
+            process.send_signal(number)
         began = time.monotonic()
         out, _ = process.communicate(timeout=30)
         if number == signal.SIGKILL:

@@ -109,3 +109,15 @@ def test_a_run_that_trains_on_all_chapters_holds_some_out_for_the_human_overlap(
 def test_a_book_of_few_chapters_has_no_human_overlap():
     chapters = [Chapter(number, "", "宝玉笑道。") for number in range(1, 10)]
     assert Reference(split_chapters(chapters, held_out=False)).human_overlap is None
+
+
+def test_a_book_in_a_folder_that_is_closed_to_the_reader_is_one_line(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    def closed(self, **_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    place = {"path": str(tmp_path / "book.txt"), "edition": "zhiyanzhai", "cache_dir": "data"}
+    with pytest.raises(UserError, match=r"Permission denied.*--corpus BOOK"):
+        Reference.open(place | {"convert": "", "parts": 20}, {"held_out": True}, "0" * 64)

@@ -11,8 +11,11 @@ from hlm_jax import checkpoint
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError
 from hlm_jax.training import stop
+from hlm_jax.training.checkpointer import Checkpointer
 from hlm_jax.training.journal import read_metrics
 from hlm_jax.training.loop import train as train_in_process
+from hlm_jax.training.material import load_material
+from hlm_jax.training.program import build_program
 
 
 def weights(workdir, step="latest"):
@@ -42,12 +45,22 @@ RECIPES = {  # the configs as they are, except for their size and length
         "configs/small.py",
         ("model.form=qwen3", "model.dropout=0.0", "train.corrupt_anneal=0.5"),
     ),
-    "base": ("configs/base.py", ("train.steps_per_dispatch=3",)),
+    "base": ("configs/base.py", ("train.steps_per_dispatch=3", "checkpoint.every_steps=3")),
 }
 
 
+@pytest.fixture
+def all_optimisations():
+    """The programs that users run: two of them may differ in the order of their sums."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_resumed_run_equals_an_uninterrupted_one(train, tmp_path, recipe, stopping, monkeypatch):
+@pytest.mark.usefixtures("all_optimisations")
+def test_a_resumed_run_equals_an_uninterrupted_one(train, tmp_path, recipe, stopping):
     config, more = RECIPES[recipe]
     more = (*more, "dtype=bfloat16") if recipe != "base" else more
     for name, stops in (("whole", (99,)), ("parts", (4, 99))):
@@ -105,6 +118,31 @@ def test_every_array_of_version_0_1_0_is_restored_as_it_was_saved(run_of_0_1_0):
         np.testing.assert_array_equal(value, saved.read().result(), err_msg=name)
     assert meta["config"]["train"]["grad_accum_steps"] == 1  # it was called accumulate_steps
     assert "embedding_dropout" not in meta["config"]["model"]
+
+
+def test_the_optimizer_of_version_0_1_0_is_restored_as_it_was_saved(run_of_0_1_0, tmp_path):
+    import tensorstore
+
+    folder = shutil.copytree(run_of_0_1_0, tmp_path / "run")
+    config = old_config(folder)
+    program = build_program(config, load_material(config))
+    with Checkpointer(folder, keep_latest=2) as checkpointer:
+        state, meta = checkpointer.restore_latest(program.abstract_state)
+    item = folder / "checkpoints" / "6" / "opt_state"
+    saved = []
+    for name in checkpoint.array_names(item):
+        store = {"driver": "ocdbt", "base": f"file://{item}/", "path": f"{name}/"}
+        array = tensorstore.open({"driver": "zarr", "kvstore": store}, open=True).result()
+        saved.append(np.asarray(array.read().result()))
+    restored = [np.asarray(x) for x in jax.tree.leaves(state.opt_state)]
+    assert len(restored) == len(saved) == 20
+
+    def contents(arrays):
+        return sorted((str(x.dtype), x.shape, x.tobytes()) for x in arrays)
+
+    assert contents(restored) == contents(saved)
+    assert int(state.step) == 6
+    assert meta["versions"]["hlm-jax"] == "0.1.0"
 
 
 def test_another_text_under_the_same_training_chapters_is_refused(run_of_0_1_0, tmp_path):

@@ -108,8 +108,6 @@ def test_a_stop_string_never_shows_while_it_is_undecided(run):
 def test_a_text_stops_where_its_chapter_ends(run):
     end = run.tokenizer.separator_id
     params = dict(run.params)
-    logits = run.model.apply({"params": params}, np.array([[end]]))[0]
-    assert logits.shape[-1] == 1500
     # A model of which the separator is the likeliest token from the start.
     loud = dict(params, token_embedding=params["token_embedding"].copy())
     loud["token_embedding"][end] *= 100
@@ -130,7 +128,7 @@ def test_logprobs_are_those_of_the_model(run):
     (done,) = run.complete("宝玉笑道：", max_new_tokens=6, seed=1, temperature=0.5, top_logprobs=3)
     ids = run.tokenizer.encode("宝玉笑道：")
     tokens = np.array([[*ids, *done.tokens]])
-    logits = np.asarray(run.model.apply({"params": run.params}, tokens)[0], np.float64)[0]
+    logits = np.asarray(run._apply(run.params, tokens)[0], np.float64)[0]
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     for i, token in enumerate(done.tokens):
         row = log_p[len(ids) - 1 + i]
@@ -157,6 +155,11 @@ def test_a_prompt_longer_than_the_block_is_read_by_its_last_tokens(run):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(run.encode_prompt(TEXT[:12])) < 31
+
+
+def test_texts_to_score_go_the_way_of_the_corpus(run):
+    plain, indented = run.score([TEXT + "\n" + TEXT, "　　" + TEXT + "\n\n　　" + TEXT])
+    assert plain == indented
 
 
 def test_prompts_go_the_way_of_the_corpus(run):

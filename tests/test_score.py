@@ -22,7 +22,7 @@ CFG = GPTConfig(
 
 
 def init(model):
-    return model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 16, 17, 24, 25, 100])

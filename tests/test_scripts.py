@@ -319,7 +319,10 @@ def test_sweep(command, tiny, tmp_path):
     )
     done = command("scripts/sweep.py", path, "--workdir", workdir)
     assert done.returncode == 2
-    assert "holds run 'dropout 0.3, alone' with other overrides" in done.stderr
+    assert (
+        "holds run 'dropout 0.3, alone' with another config (model.dropout: 0.3 -> 0.4)"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -456,7 +459,7 @@ def test_evaluate_a_text(script, trained, tmp_path):
 def test_inspect(script, trained):
     out = script("inspect_checkpoint", "--workdir", trained[0], "--step", "12").stdout
     assert "step 12 of" in out
-    assert "block_1/attention/qkv/kernel" in out
+    assert "block_0/attention/qkv/kernel" in out
     assert "16 x 48" in out
     assert "val_bits_per_char" in out
     assert '"n_embd": 16' in out

@@ -1,11 +1,13 @@
 """Training in process: what a run leaves, what it refuses, and one clear line for bad input."""
 
 import errno
+import io
 import json
 import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,33 @@ def test_train_runs_in_a_thread(config, tmp_path):
     assert results[0].step == 12
 
 
+def test_a_run_in_a_thread_stops_on_request(config, tmp_path):
+    request, results = stop.StopRequest(), []
+    long = config.copy_and_resolve_references()
+    with long.unlocked():
+        long.train.update(steps=100_000, eval_every_steps=100_000)
+    words = {"stop": request}
+    thread = threading.Thread(target=lambda: results.append(loop.train(long, tmp_path, **words)))
+    thread.start()
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert thread.is_alive()
+        time.sleep(0.05)
+    request.request()
+    thread.join(60)
+    assert results[0].step == checkpoint.steps_in(tmp_path)[-1] > 0
+
+
+def test_a_terminal_that_is_gone_loses_nothing(config, tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert loop.train(config, tmp_path).step == 12
+    assert checkpoint.steps_in(tmp_path)[-1] == 12
+
+
 def test_the_book_is_read_once(train, tmp_path, monkeypatch):
     from hlm_jax.book import corpus
 
@@ -114,6 +143,30 @@ def test_another_config_on_the_same_workdir_is_refused_with_the_keys(train, trai
     assert "seed: 0 -> 3" in done.stderr
     assert "optim.learning_rate: 0.003 -> 0.5" in done.stderr
     assert train(trained[0], "checkpoint.keep_latest=5").returncode == 0
+
+
+def test_checkpoints_alone_are_enough_to_refuse_another_config(train, trained, tmp_path):
+    shutil.copytree(trained[0] / "checkpoints", tmp_path / "checkpoints")
+    done = train(tmp_path, "optim.learning_rate=0.5")
+    assert done.returncode == 2
+    assert "optim.learning_rate: 0.003 -> 0.5" in done.stderr
+    assert "this run is done" in train(tmp_path).stdout
+
+
+def test_a_damaged_config_file_is_one_line(train, trained, tmp_path):
+    shutil.copytree(trained[0] / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "config.json").write_text("")
+    done = train(tmp_path)
+    assert done.returncode == 2
+    assert "config.json cannot be read: delete it" in done.stderr
+
+
+def test_a_sample_that_cannot_be_written_is_a_warning(train, tmp_path):
+    (tmp_path / "samples").write_text("a file where a folder should be")
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("WARNING: the sample of step") == 2
+    assert checkpoint.steps_in(tmp_path) == [6, 12]
 
 
 def test_the_same_book_in_another_place_is_the_same_run(train, trained, book, tmp_path):
@@ -344,6 +397,7 @@ def test_help_config_lists_every_key():
         (["--config", "configs/base.py", "stray"], "unrecognized argument 'stray'"),
         (["--config", "configs/base.py", "--config.split.held_out", "false"], "argument 'false'"),
         ([], "--config"),
+        (["--config", "configs/base.py", "--process_id", "1"], "--process_id needs"),
         (["--config", "configs/tinny.py"], "did you mean tiny.py?"),
     ],
 )

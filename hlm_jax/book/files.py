@@ -47,11 +47,16 @@ def read_book(path: str | Path) -> tuple[str, str, dict[str, Any]]:
       CorpusError: as read_text; also a folder without text files.
     """
     path = Path(path).expanduser().absolute()
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+        inside = list(path.iterdir()) if is_folder else []
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_folder:
         return path.stem, read_text(path), {"path": str(path)}
     files = [
         file
-        for file in path.iterdir()
+        for file in inside
         if file.suffix.lower() in TEXT_SUFFIXES and file.is_file() and not file.name.startswith(".")
     ]
     if not files:

@@ -12,8 +12,11 @@ import numpy as np
 
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.book.tokenizer import Tokenizer
-from hlm_jax.model.generate import Params, SamplingParams, generate
+from hlm_jax.model.generate import SamplingParams, generate
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import Params
+
+PREFIXES, TOKENS = 64, 50  # passages, and tokens given and continued, unless asked for others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +74,8 @@ def extraction(
     tokenizer: Tokenizer,
     chapters: Iterable[Chapter],
     *,
-    prefixes: int = 64,
-    tokens: int = 50,
+    prefixes: int = PREFIXES,
+    tokens: int = TOKENS,
 ) -> Extraction:
     """The test on at most `prefixes` passages spread evenly over `chapters`.
 

@@ -10,7 +10,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +20,9 @@ from hlm_jax.book.tokenizer import Tokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.losses import token_losses
+from hlm_jax.model.shape import Params
 
 _ADAM = optax.scale_by_adam(b1=0.0, b2=0.999)  # of adaptive evaluation
-
-Params = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

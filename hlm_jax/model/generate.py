@@ -18,8 +18,8 @@ import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT, KVCache, init_cache
+from hlm_jax.model.shape import Params
 
-Params = dict[str, Any]
 Automaton = tuple[np.ndarray, np.ndarray]
 
 

@@ -1,6 +1,9 @@
 """The shape of a model and what follows from it. Imports no JAX."""
 
 import dataclasses
+from typing import Any
+
+Params = dict[str, Any]  # nested dicts of arrays, by the names of the model's submodules
 
 
 @dataclasses.dataclass(frozen=True)

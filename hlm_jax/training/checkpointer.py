@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from hlm_jax.checkpoint import (
@@ -25,6 +26,7 @@ from hlm_jax.checkpoint import (
     damage,
     first_line,
     folder_of,
+    has_checksums,
     write_checksums,
 )
 from hlm_jax.training.step import LossScale, TrainState
@@ -124,12 +126,11 @@ class Checkpointer:
         with contextlib.suppress(CheckpointError):  # the first error is the one to report
             self.close()
 
-    def save(self, state: TrainState, meta: Meta, *, wait: bool = False) -> None:
-        """Saves the state under its step; a step already saved is left alone.
+    def save(self, state: TrainState, meta: Meta) -> None:
+        """Saves the state under its step, in the background; a step already saved is left alone.
 
         Args:
           meta: of checkpoint.make_meta; `meta["metrics"]` may hold the score to rank it by.
-          wait: returns once everything is on disk.
 
         Raises:
           CheckpointError: the disk is full or the folder not writable. Earlier checkpoints stay.
@@ -152,8 +153,6 @@ class Checkpointer:
         with self._writing(step):
             self._manager.save(step, args=args, metrics=metrics, force=True)
             self._unsealed.add(step)
-        if wait:
-            self.wait()
 
     def wait(self) -> None:
         """Returns once the save in progress is on disk.
@@ -184,12 +183,14 @@ class Checkpointer:
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            reason = altered(self.folder / str(step))
-            if reason is None:
-                try:
+            folder, reason = self.folder / str(step), None
+            try:
+                reason = altered(folder)
+                if reason is None:
                     restored = self._restore(step, abstract)
-                except Exception as error:  # of many types; `damage` decides what the error means
-                    reason = damage(self.folder / str(step))
+            except Exception as error:  # of many types; `damage` decides what the error means
+                if reason is None:
+                    reason = damage(folder)
                     if reason is None:
                         raise CheckpointError(
                             f"checkpoint {step} in {self.folder} could not be restored "
@@ -207,6 +208,7 @@ class Checkpointer:
                     flush=True,
                 )
                 self._set_aside(other)
+            self._unsealed.add(step)  # a kill may have come before its checksums were written
             return restored
         aside = sorted(path.name for path in self.folder.glob("*.damaged"))
         if damaged or aside:
@@ -252,13 +254,16 @@ class Checkpointer:
                 target = self.folder / f"{step}.{number}.damaged"
                 number += 1
             source.rename(target)
+        if jax.process_count() > 1:  # no process may still list the step that was renamed
+            multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
 
     def _seal(self) -> None:
         """Writes the checksums of finished steps; a step deleted meanwhile needs none."""
         for step in sorted(self._unsealed):
-            if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
-                write_checksums(self.folder / str(step))
+            folder = self.folder / str(step)
+            if jax.process_index() == 0 and folder.is_dir() and not has_checksums(folder):
+                write_checksums(folder)
             self._unsealed.discard(step)
 
     def _check_space(self, weights: Any, opt_state: Any) -> None:
@@ -278,6 +283,8 @@ class Checkpointer:
         try:
             yield
         except Exception as error:  # asynchronous saves raise what the writing thread raised
+            if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+                raise  # another process is gone: stop.leaving_a_broken_group
             raise CheckpointError(
                 f"checkpoint {step} could not be written to {self.folder} ({first_line(error)}): "
                 "is the disk full? Make room and start again, the run resumes from its last "

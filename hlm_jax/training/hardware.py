@@ -96,7 +96,7 @@ def step_seconds(cfg: GPTConfig, batch_size: int) -> float:
     for _ in range(5):
         product(x, x).block_until_ready()
     flops = 5 * 2 * size**3 / (time.monotonic() - began)
-    return 6 * cfg.n_parameters * batch_size * cfg.block_size / (0.6 * flops)
+    return cfg.flops_per_token * batch_size * cfg.block_size / (0.6 * flops)
 
 
 def _cpu_flags() -> set[str]:

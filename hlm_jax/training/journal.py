@@ -18,7 +18,7 @@ import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.training.plot import plot_losses
-from hlm_jax.training.progress import Progress
+from hlm_jax.training.progress import Progress, say
 
 Dispatch = tuple[int, dict[str, jax.Array]]  # the step before the dispatch, and its metrics [M]
 
@@ -53,7 +53,9 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is not None:
+            self._drawing = None  # what ended the run is the news, not a picture
         self.close()
 
     def say(self, text: str) -> None:
@@ -61,7 +63,7 @@ class Journal:
         if self._progress:
             self._progress.say(text)
         elif self._main:
-            print(text, flush=True)
+            say(text)
 
     def begin(
         self,
@@ -157,8 +159,11 @@ class Journal:
         with self.computes():
             text = sample()
         folder = self.workdir / "samples"
-        folder.mkdir(exist_ok=True)
-        (folder / f"step_{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
+        try:
+            folder.mkdir(exist_ok=True)
+            (folder / f"step_{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            self.say(f"WARNING: the sample of step {step} was not written ({error.strerror})")
 
     @contextlib.contextmanager
     def pause(self, step: int) -> Iterator[None]:
@@ -183,7 +188,10 @@ class Journal:
     def _finish_drawing(self) -> None:
         if self._drawing:
             drawing, self._drawing = self._drawing, None
-            drawing.result()  # raises what went wrong while drawing
+            try:
+                drawing.result()
+            except OSError as error:
+                self.say(f"WARNING: loss.png was not drawn ({error.strerror})")
 
     def close(self) -> None:
         """Stops the clock and closes what `begin` opened; calling it twice does no harm.
@@ -230,8 +238,14 @@ class MetricsWriter:
 
     def write(self, step: int, **values: Any) -> None:
         """One record, on disk when this returns; numbers also go to TensorBoard."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path} ({error.strerror}): make room and start again, the run "
+                "resumes from its last checkpoint"
+            ) from error
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)

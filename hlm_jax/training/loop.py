@@ -28,11 +28,14 @@ from hlm_jax.training.stop import StopRequest, leaving_a_broken_group
 from hlm_jax.training.validation import Validation
 
 
-def train(config: ConfigDict, workdir: str | Path) -> History:
-    """Trains as `config` says, in `workdir`, or resumes what is there.
+def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None = None) -> History:
+    """Trains by `config` in `workdir`, or resumes what is there.
 
-    May be called in process, in a notebook or in a thread. Signals are handled in the main thread
-    only.
+    May be called in process, in a notebook or in a thread.
+
+    Args:
+      stop: `stop.request()` in another thread makes the run save and return. In the main thread
+        SIGTERM, SIGHUP and Ctrl-C do the same.
 
     Returns:
       What the evaluations showed, and the steps done.
@@ -52,12 +55,13 @@ def train(config: ConfigDict, workdir: str | Path) -> History:
         journal.say(program.description)
         validation = Validation(config, material, program.model)
         plan, meta = Plan.of(config, material), meta_of(config, material)
+        # Signals stay noted until the checkpointer has closed: a second one loses no save.
         with (
+            stop or StopRequest() as stop,
             Checkpointer(workdir, keep_latest=config.checkpoint.keep_latest) as checkpointer,
             naming_the_last_good(config, checkpointer),
-            StopRequest() as stop,
         ):
-            state, history = restore(workdir, checkpointer, program, material)
+            state, history = restore(workdir, config, checkpointer, program, material)
             if not history.ended(plan.total_steps):
                 _begin(config, material, program, journal, history)
             else:

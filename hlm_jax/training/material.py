@@ -10,11 +10,9 @@ from ml_collections import ConfigDict
 from hlm_jax.book import corpus, windows
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.book.tokenizer import Tokenizer, train_tokenizer
-from hlm_jax.measures.extraction import spread_windows
+from hlm_jax.measures.extraction import PREFIXES, TOKENS, spread_windows
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
-
-EXTRACTION_PREFIXES, EXTRACTION_TOKENS = 64, 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ def load_material(config: ConfigDict) -> Material:
     reference = Reference(splits)
     val_texts = [chapter.text for chapter in splits["val"]]
     passages = [tokenizer.encode(text) for text in texts] if train.eval_extraction else []
-    tokens_given = min(EXTRACTION_TOKENS, block // 2)
+    tokens_given = min(TOKENS, block // 2)
     return Material(
         report=book.report,
         reference=reference,
@@ -80,5 +78,5 @@ def load_material(config: ConfigDict) -> Material:
         baseline=reference.baseline.bits_per_char(val_texts) if val_texts else None,
         val_texts=val_texts,
         val_sequences=encode(tokenizer, val_texts),
-        extraction_windows=spread_windows(passages, tokens_given, EXTRACTION_PREFIXES),
+        extraction_windows=spread_windows(passages, tokens_given, PREFIXES),
     )

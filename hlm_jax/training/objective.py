@@ -1,7 +1,6 @@
 """What training minimises: cross-entropy of the next token; corrupted inputs, teachers."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import optax
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.layers import random_bits
 from hlm_jax.model.losses import token_losses
+from hlm_jax.model.shape import Params
 
-Params = dict[str, Any]
 _CORRUPTION = 1 << 20  # the number folded into a step's key for corruption; layers use 0, 1, 2, …
 
 

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from hlm_jax import checkpoint
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.shape import GPTConfig
+from hlm_jax.model.shape import GPTConfig, Params
 from hlm_jax.training import optim
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.material import Material
 from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_whole, put_windows
-from hlm_jax.training.objective import Params, corruption_schedule
+from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.step import TrainState, abstract_state, init_state, make_step
 
 

@@ -1,5 +1,6 @@
 """How far a run is, on the terminal."""
 
+import contextlib
 import sys
 import time
 
@@ -24,8 +25,10 @@ class Progress:
         self._first = 0
 
     def step(self, step: int) -> None:
+        """Moves the bar."""
         if self._bar:
-            self._bar.update(step - self._bar.n)
+            with contextlib.suppress(OSError):  # as in `say` below
+                self._bar.update(step - self._bar.n)
 
     def line(
         self,
@@ -57,13 +60,25 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
         if self._bar:
-            self._bar.write(text, file=sys.stderr)
+            with contextlib.suppress(OSError):  # as in `say` below
+                self._bar.write(text, file=sys.stderr)
         else:
-            print(text, flush=True)
+            say(text)
 
     def close(self) -> None:
+        """Ends the bar."""
         if self._bar:
-            self._bar.close()
+            with contextlib.suppress(OSError):  # as in `say` below
+                self._bar.close()
+
+
+def say(text: str) -> None:
+    """Prints a line.
+
+    A terminal or a pipe that has gone away is no reason to end a run before it has saved.
+    """
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def duration(seconds: float) -> str:

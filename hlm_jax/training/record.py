@@ -23,12 +23,21 @@ def refuse_other_config(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError where the workdir holds a run whose config differs; it names the keys."""
     path = workdir / "config.json"
     if path.exists():
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if changed := configs.differences(saved, configs.recorded(config)):
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             raise UserError(
-                f"{workdir} holds a run with another config ({'; '.join(changed)}): "
-                "use another --workdir"
-            )
+                f"{path} cannot be read: delete it, the checkpoints hold the config as well"
+            ) from None
+        _refuse(workdir, saved, config)
+
+
+def _refuse(workdir: Path, saved: dict[str, Any], config: ConfigDict) -> None:
+    if changed := configs.differences(saved, configs.recorded(config)):
+        raise UserError(
+            f"{workdir} holds a run with another config ({'; '.join(changed)}): "
+            "use another --workdir"
+        )
 
 
 def record(workdir: Path, config: ConfigDict, material: Material) -> None:
@@ -37,23 +46,37 @@ def record(workdir: Path, config: ConfigDict, material: Material) -> None:
     Called when training starts, so that a run that failed earlier does not lock the workdir to its
     config.
     """
-    material.tokenizer.save(workdir / "tokenizer")
-    for name, content in (
-        ("config.json", configs.recorded(config)),
-        ("corpus.json", material.report),
-    ):
-        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-        (workdir / name).write_text(text, encoding="utf-8")
+    try:
+        material.tokenizer.save(workdir / "tokenizer")
+        for name, content in (
+            ("config.json", configs.recorded(config)),
+            ("corpus.json", material.report),
+        ):
+            text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+            partial = workdir / f"{name}.partial"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(workdir / name)  # a full disk leaves the old file whole
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir} ({error.strerror}): make room") from error
 
 
 def restore(
-    workdir: Path, checkpointer: Checkpointer, program: Program, material: Material
+    workdir: Path,
+    config: ConfigDict,
+    checkpointer: Checkpointer,
+    program: Program,
+    material: Material,
 ) -> tuple[TrainState, History]:
-    """The newest saved state and its history, or those before step 0."""
+    """The newest saved state and its history, or those before step 0.
+
+    Raises:
+      UserError: the checkpoint belongs to another config, text or tokenizer.
+    """
     restored = checkpointer.restore_latest(program.abstract_state)
     if restored is None:
         return program.init_state(), History()
     state, meta = restored
+    _refuse(workdir, meta["config"], config)
     ours, theirs = material.tokenizer.fingerprint, meta["tokenizer_fingerprint"]
     if ours != theirs:
         raise UserError(

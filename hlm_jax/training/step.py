@@ -10,8 +10,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import Params
 from hlm_jax.training.mesh import BATCH_AXES, replicated, shardings
-from hlm_jax.training.objective import Params, loss_fn, taught
+from hlm_jax.training.objective import loss_fn, taught
 
 
 @flax.struct.dataclass

@@ -26,7 +26,7 @@ class StopRequest:
     """Notes the first SIGTERM, SIGHUP or Ctrl-C, so that the loop can save and leave.
 
     A second Ctrl-C interrupts at once. Outside the main thread Python allows no signal handlers,
-    and none is set: there `request` is the only way to stop.
+    and none is set: there another thread calls `request`.
     """
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ def leaving_a_broken_group(workdir: Path) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise  # a fault of this process alone
         saved = checkpoint.steps_in(workdir)
         after = f"the run resumes from step {saved[-1]}" if saved else "nothing was saved yet"
         print(

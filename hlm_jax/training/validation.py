@@ -1,14 +1,16 @@
 """What a run measures and writes while it trains: held-out scores, extraction, a sample of text."""
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from hlm_jax.language_model import LanguageModel, sampling_of
 from hlm_jax.measures.extraction import extracted_tokens
 from hlm_jax.measures.score import Evaluator, scores, total
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.shape import Params
 from hlm_jax.training.material import Material
-from hlm_jax.training.objective import Params
 
 BATCH_TOKENS = 4096  # of one dispatch of the evaluator
 
@@ -46,6 +48,9 @@ class Validation:
                 "extracted_share": float(np.mean(lengths == windows.shape[1] // 2)),
                 "extracted_tokens": float(lengths.mean()),
             }
+        if jax.process_count() > 1:  # unlike hosts round differently, but must decide alike
+            agreed = multihost_utils.broadcast_one_to_all(np.array([*values.values()], np.float64))
+            values = dict(zip(values, agreed.tolist(), strict=True))
         return values
 
     def sample(self, params: Params) -> str:
