@@ -1,6 +1,5 @@
 """What only a process of its own can show: signals, kills, full disks, what is imported."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def environment(environment):
+def optimised(environment):
     """With all of XLA's optimisations, as users have them."""
     return {k: v for k, v in environment.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
 
@@ -62,7 +61,7 @@ def wait_for(process, text, timeout=90):
     raise AssertionError(f"{text!r} not printed:\n{seen}")
 
 
-def test_signals_and_kills_lose_nothing(environment, tiny, train, tmp_path):
+def test_signals_and_kills_lose_nothing(optimised, tiny, train, tmp_path):
     """SIGTERM, SIGHUP and Ctrl-C save and exit with 0; a kill loses the steps since the last save.
 
     The resumed run equals an uninterrupted one. The schedule is constant, so the total number of
@@ -70,7 +69,7 @@ def test_signals_and_kills_lose_nothing(environment, tiny, train, tmp_path):
     """
     stopped = 0
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGINT):
-        process = start(environment, tiny, tmp_path / "a", *LONG)
+        process = start(optimised, tiny, tmp_path / "a", *LONG)
         out = wait_for(process, f"step {(stopped // 20 + 3) * 20}/5000")
         assert not stopped or f"resuming from step {stopped}" in out
         if not stopped:
@@ -93,7 +92,7 @@ def test_signals_and_kills_lose_nothing(environment, tiny, train, tmp_path):
             assert time.monotonic() - began < 15
             assert "the same command resumes" in out
         stopped = checkpoint.steps_in(tmp_path / "a")[-1]
-    whole = start(environment, tiny, tmp_path / "b", *LONG[1:], f"train.steps={stopped}")
+    whole = start(optimised, tiny, tmp_path / "b", *LONG[1:], f"train.steps={stopped}")
     assert whole.wait(timeout=60) == 0
     assert checkpoint.steps_in(tmp_path / "b")[-1] == stopped
     assert_same_weights(tmp_path / "a", tmp_path / "b")
@@ -142,13 +141,3 @@ def test_reading_works_where_fcntl_is_missing(command, trained):
     done = command("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1", "1500"]
-
-
-def test_compiled_programs_are_kept_next_to_the_runs(environment, tiny, tmp_path):
-    words = ("train.steps=2", "train.eval_every_steps=100")
-    env = {k: v for k, v in environment.items() if not k.startswith("JAX_COMPILATION")}
-    command = training(tiny, tmp_path / "run", *words)
-    done = subprocess.run(command, cwd=environment["PYTHONPATH"], env=env, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert any((tmp_path / ".jax_cache").iterdir())
-    assert os.path.isfile(tmp_path / "run" / "loss.png")

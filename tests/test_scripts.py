@@ -266,20 +266,20 @@ RUNS = {{"baseline": [], "dropout 0.3, alone": ["model.dropout=0.3"], "never": [
 
 
 @pytest.mark.slow
-def test_sweep(command, tiny, tmp_path):
+def test_sweep(script, tiny, tmp_path):
     path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
     text = SWEEP.format(words=[word.removeprefix("--config.") for word in tiny])
     path.write_text(text, encoding="utf-8")
-    done = command("scripts/sweep.py", path, "--workdir", workdir)
+    done = script("sweep", path, "--workdir", workdir)
     assert done.returncode == 2  # before anything is trained
     assert "unknown config key 'no.such.key'" in done.stderr
     assert not workdir.exists()
-    done = command("scripts/sweep.py", path, "--runs", "absent", "--workdir", workdir)
+    done = script("sweep", path, "--runs", "absent", "--workdir", workdir)
     assert done.returncode == 2
     assert "has no run 'absent': there is baseline; dropout 0.3, alone" in done.stderr
 
     path.write_text(text.replace(', "never": ["no.such.key=1"]', ""), encoding="utf-8")
-    done = command("scripts/sweep.py", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
+    done = script("sweep", path, "--seeds", 2, "--jobs", 2, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     rows = [
         json.loads(line)
@@ -308,8 +308,8 @@ def test_sweep(command, tiny, tmp_path):
 
     # Once more: nothing is trained again; a run under other overrides is refused.
     seconds = (workdir / "baseline-seed0" / "seconds.txt").read_text()
-    again = command(
-        "scripts/sweep.py", path, "--runs", "dropout 0.3, alone", "--seeds", 2, "--workdir", workdir
+    again = script(
+        "sweep", path, "--runs", "dropout 0.3, alone", "--seeds", 2, "--workdir", workdir
     )
     assert again.stdout == done.stdout
     assert (workdir / "baseline-seed0" / "seconds.txt").read_text() == seconds
@@ -317,7 +317,7 @@ def test_sweep(command, tiny, tmp_path):
         path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"),
         encoding="utf-8",
     )
-    done = command("scripts/sweep.py", path, "--workdir", workdir)
+    done = script("sweep", path, "--workdir", workdir)
     assert done.returncode == 2
     assert (
         "holds run 'dropout 0.3, alone' with another config (model.dropout: 0.3 -> 0.4)"

@@ -371,6 +371,22 @@ def test_the_process_of_a_caller_is_never_replaced(monkeypatch, words):
     assert not started
 
 
+def test_compiled_programs_are_kept_next_to_the_runs(tmp_path):
+    import jax
+
+    from hlm_jax.training.hardware import keep_compiled_programs
+
+    before = jax.config.read("jax_compilation_cache_dir")
+    keep_compiled_programs(tmp_path / "run")
+    assert jax.config.read("jax_compilation_cache_dir") == before  # the environment named a folder
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        keep_compiled_programs(tmp_path / "run")
+        assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / ".jax_cache")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
 def test_print_config_resolves_and_counts():
     base = str(REPO / "configs/base.py")
     words = ["--config", base, "--print_config", "--config.train.batch_size=32"]
