@@ -112,7 +112,7 @@ def _override(words: str) -> tuple[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    """An error of a user's file in one line; it says so where a key was renamed or removed."""
+    """An error of a user's file in one line; renamed and removed keys are named."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
     for old in (*RENAMED, *REMOVED):
         if old.rsplit(".", 1)[-1] in line:

@@ -138,18 +138,23 @@ def _train(job: Job, cores: set[int]) -> None:
     words = ["-m", "hlm_jax.train", "--config", job.config, "--workdir", str(job.folder)]
     words += [f"--config.{word}" for word in job.overrides]
     limit = {"OMP_NUM_THREADS": str(len(cores))} if len(cores) < (os.cpu_count() or 1) else {}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *words],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | limit,
-        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if _PINS else None,
-    )
-    (job.folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"the training of {job.name!r} ended with code {done.returncode}: {last}")
-    if "stopped at step" in done.stdout:
+    ) as process:
+        # From here and not with preexec_fn, which would fork a process that runs JAX's threads.
+        if _PINS:
+            os.sched_setaffinity(process.pid, cores)
+        output, _ = process.communicate()
+    (job.folder / "log.txt").write_text(output, encoding="utf-8")
+    if process.returncode:
+        last = (output.strip().splitlines() or ["no message"])[-1]
+        code = process.returncode
+        raise UserError(f"the training of {job.name!r} ended with code {code}: {last}")
+    if "stopped at step" in output:
         raise UserError(
             f"the training of {job.name!r} was asked to stop; the same command goes on with it"
         )

@@ -45,7 +45,7 @@ def final_report(
     """
     if material.baseline is None:
         yield (
-            "\nno chapters are held out in this config: its loss says nothing about new text "
+            "\nno chapters are held out in this config: its loss tells nothing about new text "
             "(see configs/base_heldout.py)"
         )
     elif history.best is None:
