@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.names import published_weights
 from hlm_jax.model.shape import GPTConfig
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,50 +55,6 @@ def seeded_ids(cfg):
     return raw.astype(np.int32).reshape(2, cfg.block_size)
 
 
-def gpt2_weights(params, cfg):
-    out = {
-        "transformer.wte.weight": params["token_embedding"],
-        "transformer.wpe.weight": params["position_embedding"],
-        "transformer.ln_f.weight": params["final_norm"]["scale"],
-        "transformer.ln_f.bias": params["final_norm"]["bias"],
-    }
-    for i in range(cfg.n_layer):
-        block, to = params[f"block_{i}"], f"transformer.h.{i}"
-        for ours, theirs in (("attention_norm", "ln_1"), ("mlp_norm", "ln_2")):
-            out[f"{to}.{theirs}.weight"] = block[ours]["scale"]
-            out[f"{to}.{theirs}.bias"] = block[ours]["bias"]
-        for part, ours, theirs in (
-            ("attention", "qkv", "attn.c_attn"),
-            ("attention", "out", "attn.c_proj"),
-            ("mlp", "up", "mlp.c_fc"),
-            ("mlp", "down", "mlp.c_proj"),
-        ):
-            out[f"{to}.{theirs}.weight"] = block[part][ours]["kernel"]
-            out[f"{to}.{theirs}.bias"] = block[part][ours]["bias"]
-    return out
-
-
-def qwen3_weights(params, cfg):
-    out = {
-        "model.embed_tokens.weight": params["token_embedding"],
-        "model.norm.weight": params["final_norm"]["scale"],
-    }
-    for i in range(cfg.n_layer):
-        block, to = params[f"block_{i}"], f"model.layers.{i}"
-        attention, mlp = block["attention"], block["mlp"]
-        qkv = np.split(attention["qkv"]["kernel"], 3, axis=1)
-        for name, kernel in zip("qkv", qkv, strict=True):
-            out[f"{to}.self_attn.{name}_proj.weight"] = kernel.T
-        out[f"{to}.self_attn.o_proj.weight"] = attention["out"]["kernel"].T
-        for name in ("q_norm", "k_norm"):
-            out[f"{to}.self_attn.{name}.weight"] = attention[name]["scale"]
-        for name in ("up", "gate", "down"):
-            out[f"{to}.mlp.{name}_proj.weight"] = mlp[name]["kernel"].T
-        out[f"{to}.input_layernorm.weight"] = block["attention_norm"]["scale"]
-        out[f"{to}.post_attention_layernorm.weight"] = block["mlp_norm"]["scale"]
-    return out
-
-
 def transformers_logits(cfg):
     """float32 [2, block_size, V] of transformers' model under seeded_params and seeded_ids."""
     import torch
@@ -112,7 +69,6 @@ def transformers_logits(cfg):
             n_head=cfg.n_head,
         )
         theirs = transformers.GPT2LMHeadModel(shape)
-        weights = gpt2_weights(seeded_params(cfg), cfg)
     else:
         shape = transformers.Qwen3Config(
             vocab_size=cfg.vocab_size,
@@ -129,7 +85,7 @@ def transformers_logits(cfg):
             attention_bias=False,
         )
         theirs = transformers.Qwen3ForCausalLM(shape)
-        weights = qwen3_weights(seeded_params(cfg), cfg)
+    weights = published_weights(seeded_params(cfg), cfg)
     tensors = {name: torch.tensor(np.ascontiguousarray(x)) for name, x in weights.items()}
     missing, unexpected = theirs.load_state_dict(tensors, strict=False)
     assert not unexpected

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from hlm_jax.model.names import published_weights
+from hlm_jax.model.shape import GPTConfig
+
 sys.stdout, replies = sys.stderr, sys.stdout  # libraries may print; the pipe carries answers only
 
 
@@ -206,6 +209,18 @@ class Training:
         return time.perf_counter() - began
 
 
+def nested(weights):
+    """{"block_0/mlp/up/kernel": x} as nested dicts."""
+    params: dict = {}
+    for path, value in weights.items():
+        *parents, name = path.split("/")
+        place = params
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return params
+
+
 class Decoding:
     """Greedy decoding of `new_tokens` after a prompt, in a given variant."""
 
@@ -229,27 +244,20 @@ class Decoding:
     def _transformers(m, weights):
         import transformers
 
-        sizes = {
-            "n_embd": m["n_embd"],
-            "n_layer": m["n_layer"],
-            "n_head": m["n_head"],
-            "n_positions": m["block_size"],
-        }
-        model = transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=m["vocab_size"], **sizes)
+        cfg = GPTConfig(**{k: v for k, v in m.items() if k != "hidden"})
+        shape = transformers.GPT2Config(
+            vocab_size=cfg.vocab_size,
+            n_positions=cfg.block_size,
+            n_embd=cfg.n_embd,
+            n_layer=cfg.n_layer,
+            n_head=cfg.n_head,
         )
-        with torch.no_grad():
-            model.transformer.wte.weight.copy_(torch.tensor(weights["token_embedding"]))
-            model.transformer.wpe.weight.copy_(torch.tensor(weights["position_embedding"]))
-            for i, h in enumerate(model.transformer.h):
-                for path, to in (
-                    ("attention/qkv", h.attn.c_attn),
-                    ("attention/out", h.attn.c_proj),
-                    ("mlp/up", h.mlp.c_fc),
-                    ("mlp/down", h.mlp.c_proj),
-                ):
-                    to.weight.copy_(torch.tensor(weights[f"block_{i}/{path}/kernel"]))
-                    to.bias.copy_(torch.tensor(weights[f"block_{i}/{path}/bias"]))
+        model = transformers.GPT2LMHeadModel(shape)
+        published = published_weights(nested(weights), cfg)
+        tensors = {name: torch.tensor(value) for name, value in published.items()}
+        _, unexpected = model.load_state_dict(tensors, strict=False)
+        assert not unexpected, unexpected
+        model.tie_weights()
         return model
 
     @torch.inference_mode()
