@@ -376,13 +376,13 @@ def test_compiled_programs_are_kept_next_to_the_runs(tmp_path):
 
     from hlm_jax.training.hardware import keep_compiled_programs
 
-    before = jax.config.read("jax_compilation_cache_dir")
+    before = jax.config.jax_compilation_cache_dir
     keep_compiled_programs(tmp_path / "run")
-    assert jax.config.read("jax_compilation_cache_dir") == before  # the environment named a folder
+    assert jax.config.jax_compilation_cache_dir == before  # the environment named a folder
     jax.config.update("jax_compilation_cache_dir", None)
     try:
         keep_compiled_programs(tmp_path / "run")
-        assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / ".jax_cache")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".jax_cache")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 
