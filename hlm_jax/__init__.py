@@ -4,6 +4,10 @@ __version__ = "0.2.0"
 __all__ = ["load_run"]
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str):
     # `import hlm_jax` costs milliseconds; JAX loads when the first run is opened.
     if name == "load_run":

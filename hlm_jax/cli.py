@@ -39,11 +39,15 @@ def add_sampling(parser: argparse.ArgumentParser, *, num_samples: int, max_new_t
     n, most = num_samples, max_new_tokens
     add("--num_samples", type=int, default=n, help=f"texts of each prompt (default: {n})")
     add("--max_new_tokens", type=int, default=most, help=f"tokens of each (default: {most})")
-    add("--temperature", type=float, help="0 always takes the likeliest token")
-    add("--top_k", type=int, help="draw among the k likeliest tokens; 0: all")
-    add("--top_p", type=float, help="draw among the likeliest tokens that sum to p")
-    add("--min_p", type=float, help="drop tokens below min_p x the likeliest")
-    add("--repetition_penalty", type=float, help="above 1 avoids what was written")
+    add("--temperature", type=float, help="0 always takes the likeliest token (default: the run's)")
+    add("--top_k", type=int, help="draw among the k likeliest; 0: all (default: the run's)")
+    add("--top_p", type=float, help="draw among the likeliest that sum to p (default: the run's)")
+    add("--min_p", type=float, help="drop tokens below min_p x the likeliest (default: the run's)")
+    add(
+        "--repetition_penalty",
+        type=float,
+        help="above 1 avoids what was written (default: the run's)",
+    )
     add("--seed", type=int, default=0, help="the same seed gives the same texts (default: 0)")
 
 
@@ -57,17 +61,19 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
 def prompts_of(args: argparse.Namespace) -> list[str | None]:
     """The prompts of a command line; [None] begins a chapter.
 
+    The line end that editors put at the end of a file is no part of the prompt.
+
     Raises:
       UserError: the file cannot be read or is empty.
     """
     prompts: list[str] = list(args.prompt or [])
     try:
         if args.prompt_file == "-":
-            prompts.append(sys.stdin.read())
+            prompts.append(sys.stdin.read().rstrip("\r\n"))
         elif args.prompt_file:
             from hlm_jax.book.files import read_text
 
-            prompts.append(read_text(args.prompt_file))
+            prompts.append(read_text(args.prompt_file).rstrip("\n"))
         "".join(prompts).encode()  # bytes that are no UTF-8 arrive as lone surrogates
     except UnicodeError:
         raise UserError(

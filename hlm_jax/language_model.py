@@ -55,7 +55,7 @@ def sampling_of(config: ConfigDict) -> SamplingParams:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
     """A GPT, its weights and its tokenizer.
 
@@ -70,6 +70,10 @@ class LanguageModel:
     tokenizer: Tokenizer
     sampling: SamplingParams = SamplingParams()  # noqa: RUF009 - frozen
     convert: str = ""
+
+    def __repr__(self) -> str:
+        cfg = self.model.cfg
+        return f"<{type(self).__name__}: {cfg.form}, {cfg.n_parameters:,} parameters>"
 
     @functools.cached_property
     def device_params(self) -> Params:
@@ -129,12 +133,13 @@ class LanguageModel:
             for (start, end), cost in zip(spans, bits, strict=True)
         ]
 
-    def score(self, texts: Sequence[str]) -> list[Score]:
+    def score(self, texts: str | Sequence[str]) -> list[Score]:
         """A Score per text; every text is read like a chapter, from its beginning.
 
         Texts are cleaned and converted as the training text was.
         """
-        cleaned = [clean_prompt(text, self.convert) for text in texts]
+        several = [texts] if isinstance(texts, str) else texts
+        cleaned = [clean_prompt(text, self.convert) for text in several]
         return self.evaluator.score(self.device_params, self.tokenizer, cleaned)
 
     def extraction(

@@ -21,7 +21,7 @@ from hlm_jax.model.gpt import GPT, GPTConfig
 SPLITS = ("train", "val", "test")
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Run(LanguageModel):
     """A LanguageModel and what it was trained with.
 
@@ -38,6 +38,9 @@ class Run(LanguageModel):
     config: ConfigDict
     meta: dict[str, Any]
     corpus: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, step {self.step} of {self.workdir}>"
 
     @functools.cached_property
     def reference(self) -> Reference:

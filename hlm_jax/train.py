@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     with command("hlm_jax.train"):
         config = configs.load_config(args.config, overrides)
         if args.help_config:
+            print("Defaults are those of configs/base.py; --print_config prints a config's own.\n")
             print(configs.describe_keys())
             return
         if args.print_config:

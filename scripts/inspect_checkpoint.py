@@ -19,7 +19,7 @@ def inspect(args) -> None:
 
     step, params, meta = checkpoint.read(args.workdir, args.step)
     steps = ", ".join(map(str, checkpoint.steps_in(args.workdir)))
-    print(f"step {step} of {steps} in {args.workdir}")
+    print(f"step {step} (kept: {steps}) in {args.workdir}")
     print("\nmetrics")
     for name, value in meta["metrics"].items():
         print(f"  {name:28s} {value}")

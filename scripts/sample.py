@@ -12,7 +12,13 @@ def main() -> None:
     cli.add_prompts(parser)
     cli.add_sampling(parser, num_samples=1, max_new_tokens=300)
     add = parser.add_argument
-    add("--stop", action="append", default=[], metavar="TEXT", help="end a text there; repeatable")
+    add(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a text before TEXT; repeatable",
+    )
     add("--stop_at_chapter_end", action="store_true", help="end a text where its chapter ends")
     args = parser.parse_args()
     with cli.command("sample"):

@@ -162,6 +162,17 @@ def test_texts_to_score_go_the_way_of_the_corpus(run):
     assert plain == indented
 
 
+def test_one_text_is_not_a_list_of_characters(run):
+    assert run.score(TEXT) == run.score([TEXT])
+    one = run.reference.baseline_bits_per_char
+    assert one(TEXT) == one([TEXT])
+
+
+def test_a_run_shows_itself_in_one_line(run, trained):
+    assert repr(run) == f"<Run: gpt2, 27,824 parameters, step {run.step} of {trained[0]}>"
+    assert "load_run" in dir(hlm_jax)
+
+
 def test_prompts_go_the_way_of_the_corpus(run):
     assert run.encode_prompt("　　宝玉笑道：") == run.encode_prompt("宝玉笑道：")
     traditional = dataclasses.replace(run, convert="t2s")

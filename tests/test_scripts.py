@@ -40,7 +40,7 @@ def test_sample_as_a_command(command, script, trained):
 def test_a_prompt_from_a_file_or_the_input(script, trained, tmp_path, monkeypatch):
     words = ("--workdir", trained[0], "--max_new_tokens", 20)
     expected = script("sample", *words, "--prompt", "宝玉笑道：").stdout
-    (tmp_path / "prompt.txt").write_text("宝玉笑道：", encoding="utf-8")
+    (tmp_path / "prompt.txt").write_text("宝玉笑道：\n", encoding="utf-8")  # as editors do
     given = script("sample", *words, "--prompt_file", tmp_path / "prompt.txt")
     assert given.stdout == expected
     monkeypatch.setattr(sys, "stdin", io.StringIO("宝玉笑道："))
@@ -458,7 +458,7 @@ def test_evaluate_a_text(script, trained, tmp_path):
 
 def test_inspect(script, trained):
     out = script("inspect_checkpoint", "--workdir", trained[0], "--step", "12").stdout
-    assert "step 12 of" in out
+    assert "step 12 (kept: 6, 12)" in out
     assert "block_0/attention/qkv/kernel" in out
     assert "16 x 48" in out
     assert "val_bits_per_char" in out
@@ -483,13 +483,13 @@ def test_quickstart_samples_the_workdir_that_it_trains(tmp_path):
     (scripts / "environment.sh").write_text("set -euo pipefail\nPYTHON=echo\n")
     common = ["bash", scripts / "quickstart.sh"]
     for words, workdir in (
-        (["--workdir", "runs/mine", "--config.seed=1"], "runs/mine"),
-        (["--config.seed=1", "--workdir=runs/mine"], "runs/mine"),
+        (["--workdir", "runs/mine", "--config.seed=1"], f"{tmp_path}/runs/mine"),
+        (["--config.seed=1", "--workdir=/runs/mine"], "/runs/mine"),
         (["--config.seed=1"], "runs/given"),
     ):
         env = os.environ | {"WORKDIR": "runs/given"}
         done = subprocess.run(
-            [*common, *words], env=env, capture_output=True, text=True, check=True
+            [*common, *words], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
         )
         train, _, _, sample = done.stdout.splitlines()
         assert train.endswith(

@@ -272,7 +272,11 @@ def table(rows: Mapping[str, Overlap]) -> str:
     for name, overlap in rows.items():
         values = summary(overlap)
         longest = values["longest_per_500"]
-        cells = [name, f"{overlap.chars:,}", *(f"{part:.1%}" for part in values["seen"].values())]
+        cells = [
+            name,
+            f"{overlap.chars:,}",
+            *("–" if np.isnan(part) else f"{part:.1%}" for part in values["seen"].values()),
+        ]
         cells.append(f"{overlap.copied_fraction:.2%}")
         cells.append(f"{longest['median']:.0f}, {longest['p90']:.0f}, {longest['max']}")
         lines.append("| " + " | ".join(cells) + " |")

@@ -59,9 +59,9 @@ class Reference:
         """The Kneser-Ney 5-gram model of the training chapters."""
         return KneserNey([chapter.text for chapter in self.splits["train"]])
 
-    def baseline_bits_per_char(self, texts: Sequence[str]) -> float:
-        """The baseline's bits per character over several texts."""
-        return self.baseline.bits_per_char(texts)
+    def baseline_bits_per_char(self, texts: str | Sequence[str]) -> float:
+        """The baseline's bits per character over one text or several."""
+        return self.baseline.bits_per_char([texts] if isinstance(texts, str) else texts)
 
     @functools.cached_property
     def overlap_index(self) -> OverlapIndex:
