@@ -158,7 +158,7 @@ def test_a_damaged_config_file_is_one_line(train, trained, tmp_path):
     (tmp_path / "config.json").write_text("")
     done = train(tmp_path)
     assert done.returncode == 2
-    assert "config.json cannot be read: delete it" in done.stderr
+    assert "config.json is not JSON: delete it" in done.stderr
 
 
 def test_a_sample_that_cannot_be_written_is_a_warning(train, tmp_path):

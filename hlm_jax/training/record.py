@@ -25,9 +25,11 @@ def refuse_other_config(workdir: Path, config: ConfigDict) -> None:
     if path.exists():
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        except ValueError:
             raise UserError(
-                f"{path} cannot be read: delete it, the checkpoints hold the config as well"
+                f"{path} is not JSON: delete it, the checkpoints hold the config as well"
             ) from None
         _refuse(workdir, saved, config)
 
