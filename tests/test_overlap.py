@@ -12,6 +12,7 @@ from hlm_jax.measures.overlap import (
     describe,
     mark,
     suffix_array,
+    table,
 )
 
 
@@ -117,3 +118,9 @@ def test_real_chapters_are_hardly_copied(index, splits):
     assert human.copied_fraction < 0.01
     assert np.percentile(human.longest_lengths(), 90) < SPAN
     assert human.chars == sum(len(c.text) for c in splits["val"])
+
+
+def test_a_text_too_short_for_a_figure_shows_none(book):
+    short = book.measure("宝玉")
+    assert "5-grams from the training text –" in describe(short, None)
+    assert "nan" not in describe(short, None) + table({"short": short})

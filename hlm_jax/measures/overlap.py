@@ -236,12 +236,17 @@ def describe(overlap: Overlap, human: Overlap | None) -> str:
     where = "no character of it is in the book"
     if longest:
         where = f"longest {longest.end - longest.start} (chapter {longest.chapter})"
-    grams = f" (held-out chapters {human.seen_fraction(5):.1%})" if human else ""
+    grams = f" (held-out chapters {_percent(human.seen_fraction(5))})" if human else ""
     copied = f" (held-out chapters {human.copied_fraction:.2%})" if human else ""
     return (
-        f"recitation: 5-grams from the training text {overlap.seen_fraction(5):.1%}{grams}, "
+        f"recitation: 5-grams from the training text {_percent(overlap.seen_fraction(5))}{grams}, "
         f"copied spans of {SPAN}+ {overlap.copied_fraction:.1%} of the characters{copied}, {where}"
     )
+
+
+def _percent(fraction: float) -> str:
+    """A fraction for people; – where a text is too short to have one."""
+    return "–" if np.isnan(fraction) else f"{fraction:.1%}"
 
 
 def summary(overlap: Overlap) -> dict[str, Any]:
@@ -275,7 +280,7 @@ def table(rows: Mapping[str, Overlap]) -> str:
         cells = [
             name,
             f"{overlap.chars:,}",
-            *("–" if np.isnan(part) else f"{part:.1%}" for part in values["seen"].values()),
+            *map(_percent, values["seen"].values()),
         ]
         cells.append(f"{overlap.copied_fraction:.2%}")
         cells.append(f"{longest['median']:.0f}, {longest['p90']:.0f}, {longest['max']}")
