@@ -120,7 +120,7 @@ def test_real_chapters_are_hardly_copied(index, splits):
     assert human.chars == sum(len(c.text) for c in splits["val"])
 
 
-def test_a_text_too_short_for_a_figure_shows_none(book):
-    short = book.measure("宝玉")
+def test_a_text_too_short_for_a_figure_shows_none(index):
+    short = index.measure("宝玉")
     assert "5-grams from the training text –" in describe(short, None)
     assert "nan" not in describe(short, None) + table({"short": short})
