@@ -3,6 +3,7 @@
 Knows nothing of chapters. What a text goes through afterwards is in corpus.py.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,21 @@ TEXT_SUFFIXES = (".txt", ".md", "")  # of the files that a folder of chapters is
 
 class CorpusError(UserError):
     """A book that cannot be read or is not a book."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """A part of a book that is not the book's text and was left out.
+
+    Attributes:
+      what: the kind in a few words, such as "Project Gutenberg licence".
+      chars: how many characters.
+      first: how the part begins, at most 40 characters.
+    """
+
+    what: str
+    chars: int
+    first: str
 
 
 def read_text(path: str | Path) -> str:
