@@ -7,7 +7,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["hlm_jax", "hlm_jax.*"]),
-    package_data={"hlm_jax.book": ["repairs.tsv"]},
+    package_data={"hlm_jax.book": ["repairs.tsv", "mends.tsv"]},
     install_requires=[
         "jax>=0.10,<0.13",
         "flax>=0.12,<0.14",

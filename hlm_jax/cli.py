@@ -33,6 +33,22 @@ def run_parser(description: str | None, *, required: bool = True) -> argparse.Ar
     return parser
 
 
+def with_overrides(
+    parser: argparse.ArgumentParser, argv: list[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """(arguments, "section.key=value" words) of a command line that takes --config.section.key.
+
+    Usage errors exit with code 2.
+    """
+    args, rest = parser.parse_known_args(argv)
+    for word in rest:
+        if not word.startswith("--config."):
+            parser.error(
+                f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
+            )
+    return args, [word.removeprefix("--config.") for word in rest]
+
+
 def add_sampling(parser: argparse.ArgumentParser, *, num_samples: int, max_new_tokens: int) -> None:
     """Adds the flags of generation; every default of how to draw is the run's own."""
     add = parser.add_argument

@@ -284,7 +284,8 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, before, after = flatten(saved), flatten(upgrade(saved)), flatten(upgrade(now))
     lines = []
     for name, key in KEYS.items():
-        if name.startswith(FREE_ON_RESUME):
+        own_book = before["corpus.path"] and after["corpus.path"]
+        if name.startswith(FREE_ON_RESUME) or (name == "corpus.revision" and own_book):
             continue
         pair = before[name], after[name]
         if key.rule.is_path:

@@ -7,6 +7,7 @@ check and print configs, in the order of the table.
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -140,16 +141,14 @@ def truth() -> Rule:
     return Rule(bool, "true or false", "", lambda value: True)
 
 
-def text(*, nonempty: bool = False) -> Rule:
-    """Unicode text; with `nonempty`, it needs a character that can be seen."""
+def text() -> Rule:
+    """Unicode text, empty or with a character that can be seen."""
 
     def accepts(value):
         visible = any(char.isprintable() and not char.isspace() for char in value)
-        return _is_unicode(value) and (visible or not nonempty)
+        return _is_unicode(value) and (visible or not value)
 
-    if nonempty:
-        return Rule(str, "text, not empty", " must be Unicode text and not empty", accepts)
-    return Rule(str, "text", " must be Unicode text", accepts)
+    return Rule(str, "text, or empty", " must be Unicode text, and not white space alone", accepts)
 
 
 def path(*, optional: bool = False) -> Rule:
@@ -174,6 +173,30 @@ def conversion() -> Rule:
 
     must = ": use a conversion of OpenCC, such as t2s, tw2s or hk2s"
     return Rule(str, "conversion of OpenCC, such as t2s, or empty", must, accepts)
+
+
+def pattern() -> Rule:
+    """A regular expression; empty for none."""
+
+    def accepts(value):
+        try:
+            re.compile(value)
+        except re.error:
+            return False
+        return True
+
+    must = " is no regular expression of Python; write for example ^第.+回 or ^\\d+\\."
+    return Rule(str, "regular expression, or empty", must, accepts)
+
+
+def brackets() -> Rule:
+    """Pairs of brackets, one after the other; empty for none."""
+
+    def accepts(value):
+        return len(value) % 2 == 0 and len(set(value)) == len(value) and not re.search(r"\w", value)
+
+    must = " must be pairs of an opening and a closing bracket, such as 【】（）"
+    return Rule(str, "pairs of brackets, or empty", must, accepts)
 
 
 def _is_unicode(value: str) -> bool:
@@ -213,18 +236,27 @@ KEYS: dict[str, Key] = {
         "Devices that share the weights; further devices repeat them.",
     ),
     "corpus.path": Key(
-        "", path(optional=True), "A text file or a folder of chapter files. Empty: the edition."
+        "", path(optional=True), "A text, HTML or EPUB file, or a folder. Empty: the edition."
     ),
     "corpus.edition": Key(
         "zhiyanzhai",
         choice("zhiyanzhai", otherwise=", or --config.corpus.path=BOOK.txt for another book"),
         "The edition that is fetched when corpus.path is empty.",
     ),
+    "corpus.revision": Key(
+        2, whole(low=1, high=2), "Revision of the edition's text. Runs of version 0.1 read 1."
+    ),
     "corpus.cache_dir": Key("data", path(), "Folder that keeps the fetched edition."),
     "corpus.convert": Key("", conversion(), "Conversion of the text's characters."),
-    "corpus.parts": Key(20, whole(low=10), "Equal parts of a book that has no chapter headings."),
+    "corpus.heading": Key("", pattern(), "Matches the book's heading lines. Empty: detect them."),
+    "corpus.drop_brackets": Key(
+        "", brackets(), "Brackets whose content, a commentary, is left out of the book."
+    ),
+    "corpus.parts": Key(20, whole(low=10), "Equal parts of a book that has no chapters."),
     "split.held_out": Key(
-        False, truth(), "true: chapters 5, 15, … are for the test, 10, 20, … for validation."
+        False,
+        truth(),
+        "true: of ten chapters the 5th is for tests, the 10th for validation.",
     ),
     "split.train_every": Key(1, whole(low=1), "N: trains on every Nth training chapter only."),
     # Tokens per character of the validation chapters: 1.0 -> .824, .998 -> .784, .995 -> .774,
@@ -310,7 +342,7 @@ KEYS: dict[str, Key] = {
     "checkpoint.keep_latest": Key(
         2, whole(low=1), "Newest checkpoints that are kept, in addition to the best one."
     ),
-    "sample.prompt": Key("宝玉笑道：", text(nonempty=True), "Beginning of the samples."),
+    "sample.prompt": Key("", text(), "Beginning of the samples. Empty: that of a chapter."),
     "sample.max_new_tokens": Key(200, whole(low=1), "Length of the samples in tokens."),
     # Of the temperatures and top_p that were tried, these write most like real chapters.
     "sample.temperature": Key(1.0, number(low=0), "0 takes the likeliest token."),
@@ -335,7 +367,12 @@ RENAMED = {"train.accumulate_steps": "train.grad_accum_steps"}
 # Keys of version 0.1.0 that are gone, and what to do about it.
 REMOVED = {"model.embedding_dropout": "was removed: model.dropout is also the embeddings' rate"}
 # Keys that version 0.1.0 did not have, with the values that mean what its runs did.
-ADDED = {"sample.top_k": 0, "sample.min_p": 0.0, "sample.repetition_penalty": 1.0}
+ADDED = {
+    "corpus.revision": 1,
+    "sample.top_k": 0,
+    "sample.min_p": 0.0,
+    "sample.repetition_penalty": 1.0,
+}
 # Keys that may change when a run is resumed: they change no figure that it computes. The content
 # of corpus.path is checked by its sha256.
 FREE_ON_RESUME = (

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from hlm_jax import config as configs
-from hlm_jax.cli import command
+from hlm_jax.cli import command, with_overrides
 from hlm_jax.errors import UserError
 
 # No array gets a mapping of its own, which would end with it. One heap serves all threads and is
@@ -55,14 +55,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     add("--num_processes", type=int, metavar="N", help="several processes: how many")
     add("--process_id", type=int, metavar="I", help="several processes: this one's number, from 0")
-    args, rest = parser.parse_known_args(argv)
-    overrides = []
-    for word in rest:
-        if not word.startswith("--config."):
-            parser.error(
-                f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
-            )
-        overrides.append(word.removeprefix("--config."))
+    args, overrides = with_overrides(parser, argv)
     if args.process_id is not None and not (args.num_processes or args.distributed):
         parser.error("--process_id needs --num_processes and --coordinator_address")
     args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem).expanduser()

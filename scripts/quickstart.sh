@@ -1,29 +1,45 @@
 #!/usr/bin/env bash
 # From a bare machine to a trained and sampled model:
 #   bash scripts/quickstart.sh [--workdir DIR] [--config.section.key=value …]
-# The run is kept in DIR, else in $WORKDIR, else in runs/tiny of the project. Run again, it resumes
-# or tells that it is done.
+#   bash scripts/quickstart.sh --config.corpus.path=BOOK      for a book of your own
+# The run is kept in DIR, else in $WORKDIR, else in runs/tiny, or runs/<book's name>, of the
+# project. Run again, it resumes or tells that it is done.
 from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-workdir="${WORKDIR:-runs/tiny}"
-words=()
+given="${WORKDIR:-}" relative=""
+words=() book=""
 while (($#)); do
   case "$1" in
-    --workdir) workdir="${2:?--workdir needs a folder}" given=1 && shift ;;
-    --workdir=*) workdir="${1#--workdir=}" given=1 ;;
+    --workdir) given="${2:?--workdir needs a folder}" relative=1 && shift ;;
+    --workdir=*) given="${1#--workdir=}" relative=1 ;;
+    --config.corpus.path=?*)
+      book="${1#--config.corpus.path=}"
+      case "$book" in [/~]*) ;; *) book="$from/$book" ;; esac # as the folder of DIR below
+      words+=("--config.corpus.path=$book") ;;
     *) words+=("$1") ;;
   esac
   shift
 done
+workdir="${given:-runs/tiny}"
 # environment.sh has changed the folder: a relative DIR is meant from where the command was given.
-if [ -n "${given:-}" ]; then
+if [ -n "$relative" ]; then
   case "$workdir" in [/~]*) ;; *) workdir="$from/$workdir" ;; esac
 fi
+fit="" prompt=(--prompt 黛玉听了，)
+if [ -n "$book" ]; then
+  name="$(basename "$book")"
+  workdir="${given:+$workdir}" workdir="${workdir:-runs/${name%.*}}"
+  # The vocabulary and the number of steps that suit the book; words given above come after them.
+  fit="$("$PYTHON" scripts/book.py --settings ${words[@]+"${words[@]}"})"
+  prompt=()
+fi
 trap 'stopped=1' INT TERM HUP # the training gets the signal too, saves and ends
+# shellcheck disable=SC2086 # $fit is words
 "$PYTHON" -m hlm_jax.train --config configs/tiny.py --workdir "$workdir" \
-  ${words[@]+"${words[@]}"} # an empty list is unset in bash 3
+  $fit ${words[@]+"${words[@]}"} # an empty list is unset in bash 3
 if [ -n "${stopped:-}" ]; then exit 0; fi
 trap - INT TERM HUP
 echo
-echo ".venv/bin/python scripts/sample.py --workdir $workdir --prompt 黛玉听了， --max_new_tokens 200"
-"$PYTHON" scripts/sample.py --workdir "$workdir" --prompt 黛玉听了， --max_new_tokens 200
+printf -v shown '%q ' --workdir "$workdir" --max_new_tokens 200
+echo ".venv/bin/python scripts/sample.py $shown${prompt[*]-}"
+"$PYTHON" scripts/sample.py --workdir "$workdir" --max_new_tokens 200 ${prompt[@]+"${prompt[@]}"}

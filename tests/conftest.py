@@ -52,10 +52,10 @@ TINY = (
 def edition():
     """The cleaned default edition, fetched once into the repository's own data/."""
     from hlm_jax.book.corpus import load_corpus
+    from hlm_jax.config import default_config
 
-    return load_corpus(
-        path="", edition="zhiyanzhai", cache_dir=str(REPO / "data"), convert="", parts=20
-    )
+    corpus = default_config().corpus.to_dict() | {"cache_dir": str(REPO / "data")}
+    return load_corpus(**corpus)
 
 
 @pytest.fixture(scope="session")

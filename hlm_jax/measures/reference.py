@@ -50,7 +50,7 @@ class Reference:
             raise UserError(
                 f"{where} is not the text that the run was trained on "
                 f"(sha256 {book.report['sha256'][:12]}, not {sha256[:12]}): "
-                "give that text with --corpus BOOK"
+                "give that text with --corpus BOOK; versions 0.1 and 0.2 also cut books differently"
             )
         return cls(corpora.split_chapters(book.chapters, **split))
 

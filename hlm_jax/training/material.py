@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from hlm_jax.book import corpus, windows
+from hlm_jax.book import corpus, report, windows
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.book.tokenizer import Tokenizer, train_tokenizer
 from hlm_jax.measures.extraction import PREFIXES, TOKENS, spread_windows
+from hlm_jax.measures.leakage import find_leakage, problems, refuse
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
 
@@ -48,7 +49,7 @@ class Material:
 
     def describe(self) -> str:
         """The report as a few lines for the terminal."""
-        return corpus.describe(self.report)
+        return report.summary(self.report, self.splits)
 
 
 def load_material(config: ConfigDict) -> Material:
@@ -59,6 +60,9 @@ def load_material(config: ConfigDict) -> Material:
     """
     book = corpus.load_corpus(**config.corpus)
     splits = corpus.split_chapters(book.chapters, **config.split)
+    leakage = find_leakage(splits)
+    refuse(leakage)
+    book.report["warnings"] += problems(leakage)
     texts = [chapter.text for chapter in splits["train"]]
     tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **config.tokenizer)
     tokens = windows.token_stream(tokenizer, splits["train"])

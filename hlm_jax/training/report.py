@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 from ml_collections import ConfigDict
 
+from hlm_jax.book.corpus import describe_split
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import extraction, overlap
 from hlm_jax.model.shape import GPTConfig
@@ -56,6 +57,8 @@ def final_report(
             f"(step {history.best_step}); Kneser-Ney 5-gram {material.baseline:.4f}; "
             f"ratio {history.best / material.baseline:.4f}"
         )
+    if material.baseline is not None:
+        yield describe_split(material.splits)
     text = write_sample(language_model, config).removeprefix(config.sample.prompt)
     reference = material.reference
     index = reference.overlap_index

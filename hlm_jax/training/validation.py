@@ -66,8 +66,11 @@ class Validation:
 
 
 def write_sample(language_model: LanguageModel, config: ConfigDict) -> str:
-    """The config's prompt and its continuation, drawn with the config's own settings and seed."""
+    """The config's prompt and its continuation, drawn with the config's own settings and seed.
+
+    Without a prompt the text begins a chapter.
+    """
     (text,) = language_model.generate(
-        config.sample.prompt, max_new_tokens=config.sample.max_new_tokens, seed=config.seed
+        config.sample.prompt or None, max_new_tokens=config.sample.max_new_tokens, seed=config.seed
     )
     return config.sample.prompt + text

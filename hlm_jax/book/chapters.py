@@ -1,0 +1,306 @@
+"""Clean text -> chapters: cut at headings and at the borders of files, else into equal parts.
+
+What is no chapter, such as a table of contents or a preface, is left out and named.
+"""
+
+import dataclasses
+import itertools
+import re
+import statistics
+from collections.abc import Sequence
+
+from hlm_jax.book import outline
+from hlm_jax.book.files import CorpusError, Dropped, TextFile
+from hlm_jax.book.headings import heading_of, label, number_in
+from hlm_jax.book.outline import Outline, Start
+
+FEW = 10  # a book with fewer chapters is split by their lengths, not by counting to ten
+FEWEST = 3  # chapters; a book with fewer is cut into equal parts
+LARGEST = 0.2  # of the text: where every one of few chapters is larger, parts are held out instead
+PROLOGUE_CHARS = 200  # a prologue of fewer characters is no chapter
+LONG_FRONT = 1000  # characters before the first chapter that are worth a warning
+_LEAD = 400  # characters above the first heading of a file that belong to that chapter
+
+_PROLOGUE = re.compile(
+    r"[\s【《〈「#*]*(?:楔\s*子|引\s*首|引\s*子|引\s*言|序\s*[章幕曲]|自\s*[序敘叙]|缘\s*起|緣\s*起|入\s*话|入\s*話"
+    r"|开\s*篇|開\s*篇|prologue|prelude|induction)(?:[\s\u3000】》〉」:：.].*)?$",
+    re.I,
+)
+_PREFACE = re.compile(
+    r"[\s【《〈「#*]*(?:.{0,12}序|序言|前\s*言|题\s*[辞词]|題\s*[辭詞]|弁\s*言|小\s*引|凡\s*例|出版说明|出版說明"
+    r"|内容简介|內容簡介|preface|foreword|introduction|dedication)[\s\u3000】》〉」:：.]*$",
+    re.I,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chapter:
+    """One chapter.
+
+    Attributes:
+      number: from 1; 0 for a prologue before the first chapter.
+      heading: its heading or its file's name; empty where the book has neither.
+      text: the chapter's text, with the heading line if it has one.
+    """
+
+    number: int
+    heading: str
+    text: str
+
+    @property
+    def body(self) -> str:
+        """The text below the heading."""
+        first, _, rest = self.text.partition("\n")
+        return rest if self.heading and first.strip() == self.heading else self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A book's chapters and how they came about.
+
+    Attributes:
+      cut_by: "headings", "files" or "equal parts".
+      counts: how often a rule applied.
+      dropped: what was left out.
+      warnings: one line each.
+      problem: why the book cannot be trained on; empty where it can.
+    """
+
+    chapters: tuple[Chapter, ...]
+    cut_by: str
+    counts: dict[str, int]
+    dropped: tuple[Dropped, ...]
+    warnings: tuple[str, ...]
+    problem: str = ""
+
+
+def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bool = False) -> Cut:
+    """The chapters of a book.
+
+    Args:
+      files: clean texts in reading order, each ending with a newline.
+      heading: a pattern of the user's own for heading lines; empty to detect them.
+      parts: into how many parts a book without chapters is cut.
+      is_epub: files are pages of an EPUB; a short page without a heading is no chapter.
+
+    Raises:
+      CorpusError: no line matches `heading`.
+    """
+    text = "".join(file.text for file in files)
+    borders = list(itertools.accumulate((len(file.text) for file in files), initial=0))
+    if heading:
+        found = outline.outline_by(re.compile(heading), text)
+        if not found.starts:
+            raise CorpusError(
+                f"no line matches corpus.heading={heading!r}: leave it empty, or give a pattern "
+                r"such as '^\d+\.' "
+            )
+    else:
+        found = outline.outline(text, borders[1:-1])
+    starts, pages = _at_files(text, files, borders, found, is_epub)
+    places = _without(found, pages)
+    counts = {
+        "repeated_headings": len(found.repeated),
+        "sentences_like_headings": found.sentences,
+    }
+    dropped = [_dropped("table of contents", text, [p]) for p in found.contents]
+    dropped += [
+        _dropped("summaries or notes under chapter numbers", text, [p]) for p in found.apart
+    ]
+    dropped += [_dropped("page without a chapter", text, [p]) for p in pages]
+    warnings = list(found.warnings)
+    ends = [*(start.at for start in starts[1:]), len(text)][: len(starts)]
+    spans = [
+        (start, _kept(text, start.at, end, places)) for start, end in zip(starts, ends, strict=True)
+    ]
+    # A heading of a book that is cut at headings stands above a text; a file's name need not.
+    spans = [(start, body) for start, body in spans if body.strip() != start.heading or not body]
+    spans = [(start, body) for start, body in spans if body.strip()]
+    first = spans[0][0].at if spans else len(text)
+    front = _kept(text, 0, first, places)
+    chapters: list[Chapter] = []
+    lost: list[Dropped] = []
+    if spans:
+        prologue, lost = _front(front, spans, warnings)
+        chapters = _numbered(prologue + spans)
+    dropped += lost
+    cut_by = "files" if len(files) > 1 and not found.starts else "headings"
+    problem = ""
+    if _too_few(chapters):
+        bodies = [(c.heading, c.text) for c in chapters] or [("", front)]
+        warnings.append(_few_chapters(chapters))
+        (chapters, problem), cut_by = _equal_parts(bodies, parts), "equal parts"
+    elif len(chapters) < FEW:
+        warnings.append(f"only {len(chapters)} chapters: whole ones are held out by their length")
+    counts = {rule: count for rule, count in counts.items() if count}
+    return Cut(tuple(chapters), cut_by, counts, tuple(dropped), tuple(warnings), problem)
+
+
+def _at_files(
+    text: str, files: Sequence[TextFile], borders: list[int], found: Outline, is_epub: bool
+) -> tuple[list[Start], list[tuple[int, int]]]:
+    """(starts, pages): the outline's starts and those of files without one; short EPUB pages."""
+    if len(files) < 2:
+        return list(found.starts), []
+    starts: list[Start] = []
+    pages: list[tuple[int, int]] = []
+    alone = False  # whether the file before is a chapter of its own
+    for file, begin, end in zip(files, borders, borders[1:], strict=False):
+        inside = [start for start in found.starts if begin <= start.at < end]
+        page = is_epub and end - begin < _LEAD
+        before_all = is_epub and found.starts and begin < found.starts[0].at
+        if not inside and (page or before_all):
+            if page and starts:
+                pages.append((begin, end))
+            continue
+        if not inside:
+            name = file.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+            line = text[begin:end].split("\n", 1)[0]
+            title = heading_of(line) if is_epub and len(line) <= 60 else name
+            starts.append(Start(begin, title, number_in(name)))
+        elif begin and text[begin : inside[0].at].strip():
+            lead = inside[0].at - begin
+            if lead <= _LEAD:
+                inside[0] = dataclasses.replace(inside[0], at=begin)
+            elif alone:
+                starts.append(Start(begin, file.name.rsplit(".", 1)[0], None))
+        alone = not inside
+        starts += inside
+    return starts, pages
+
+
+def _without(found: Outline, pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return sorted([*found.contents, *found.repeated, *found.apart, *pages])
+
+
+def _kept(text: str, start: int, end: int, places: list[tuple[int, int]]) -> str:
+    """text[start:end] without the places that lie in it."""
+    out, at = [], start
+    for begin, stop in places:
+        if start <= begin < end:
+            out.append(text[at : max(at, begin)])
+            at = max(at, min(stop, end))
+    return "".join([*out, text[at:end]])
+
+
+def _dropped(what: str, text: str, places: list[tuple[int, int]]) -> Dropped:
+    part = "".join(text[start:end] for start, end in places)
+    return Dropped(what, len(part), part[:40].replace("\n", " "))
+
+
+def _front(
+    front: str, spans: list[tuple[Start, str]], warnings: list[str]
+) -> tuple[list[tuple[Start, str]], list[Dropped]]:
+    """(chapter 0 if there is one, what is dropped) of the text before the first chapter."""
+    if not front.strip():
+        return [], []
+    lines = front.splitlines(keepends=True)
+    offsets = list(itertools.accumulate(map(len, lines), initial=0))
+    at = next((o for o, line in zip(offsets, lines, strict=False) if _PROLOGUE.match(line)), None)
+    if at is not None and len(front) - at >= PROLOGUE_CHARS:
+        title = front[at:].split("\n", 1)[0].strip()
+        stop = next(
+            (
+                o
+                for o, line in zip(offsets, lines, strict=False)
+                if o > at + PROLOGUE_CHARS and _PREFACE.match(line)
+            ),
+            len(front),
+        )
+        lost = [part for part in (front[:at], front[stop:]) if part.strip()]
+        dropped = [_dropped("before the first chapter", part, [(0, len(part))]) for part in lost]
+        warnings.append(f"{label(title)!r} is trained on as chapter 0 ({stop - at:,} characters)")
+        return [(Start(0, title, 0), front[at:stop])], dropped
+    median = statistics.median(len(body) for _, body in spans)
+    if spans[0][0].number == 2 and len(front) >= 0.5 * median:
+        warnings.append(
+            f"the text before chapter 2 is taken for chapter 1, whose heading is missing "
+            f"({label(front, 20)!r})"
+        )
+        return [(Start(0, "", 1), front)], []
+    preface = any(_PREFACE.match(line) for line in lines)
+    if len(front) > LONG_FRONT:
+        warnings.append(
+            f"{len(front):,} characters before the first chapter are left out "
+            f"({label(lines[0], 20)!r}); if they are part of the book, put a line 楔子 "
+            "above them"
+        )
+    what = "preface" if preface else "before the first chapter"
+    return [], [_dropped(what, front, [(0, len(front))])]
+
+
+def _numbered(spans: list[tuple[Start, str]]) -> list[Chapter]:
+    """Chapters under their own numbers where these rise, else counted from 1."""
+    numbers = [start.number for start, _ in spans]
+    own = None not in numbers and all(a < b for a, b in itertools.pairwise(numbers))  # type: ignore
+    if not own:
+        prologue = bool(spans) and numbers[0] == 0 and spans[0][0].at == 0
+        numbers = list(range(0 if prologue else 1, len(spans) + (0 if prologue else 1)))
+    return [
+        Chapter(int(number or 0), start.heading, body if body.endswith("\n") else body + "\n")
+        for number, (start, body) in zip(numbers, spans, strict=True)
+    ]
+
+
+def _too_few(chapters: list[Chapter]) -> bool:
+    lengths = [len(chapter.text) for chapter in chapters if chapter.number]
+    return len(lengths) < FEWEST or (len(lengths) < FEW and min(lengths) > LARGEST * sum(lengths))
+
+
+def _few_chapters(chapters: list[Chapter]) -> str:
+    found = f"only {len(chapters)} chapters" if chapters else "no chapter headings"
+    if len(chapters) == 1:
+        found = "only one chapter"
+    return (
+        f"{found}: the book is cut into equal parts; give the pattern of its heading lines with "
+        "--config.corpus.heading=PATTERN, or a folder with one file a chapter"
+    )
+
+
+# --- equal parts ---
+
+
+def _equal_parts(bodies: list[tuple[str, str]], parts: int) -> tuple[list[Chapter], str]:
+    """(about `parts` parts, why the text is too short for them or "").
+
+    They are cut at paragraphs, or after sentences where there are too few. None crosses the border
+    of two texts.
+    """
+    total = sum(len(body) for _, body in bodies)
+    cut: list[tuple[str, str]] = []
+    for heading, body in bodies:
+        share = max(1, round(parts * len(body) / total)) if body else 0
+        pieces = _pieces(body, share)
+        for i, piece in enumerate(pieces):
+            part = f"{heading} ({i + 1}/{len(pieces)})" if heading and len(pieces) > 1 else heading
+            cut.append((part, piece))
+    chapters = [Chapter(i + 1, heading, piece) for i, (heading, piece) in enumerate(cut)]
+    if not chapters:
+        return [], "no text in it besides a table of contents"
+    if len(chapters) >= min(parts, FEW):
+        return chapters, ""
+    return chapters, (
+        f"too short to be cut into {parts} parts ({total:,} characters in {len(chapters)} "
+        "sentences): use a longer text"
+    )
+
+
+def _pieces(text: str, parts: int) -> list[str]:
+    """The text in `parts` pieces of about one length, or in fewer where it has fewer sentences."""
+    paragraphs = text.splitlines(keepends=True)
+    if len(paragraphs) < parts:  # one long line: cut after sentences instead
+        paragraphs = re.findall(r"[^。！？.!?\n]*[。！？.!?\n”’\"]*", text)
+        paragraphs = [p for p in paragraphs if p]
+    parts = min(parts, len(paragraphs))
+    current, done = "", 0
+    pieces: list[str] = []
+    for i, paragraph in enumerate(paragraphs):
+        current += paragraph
+        left = len(paragraphs) - i - 1
+        missing = parts - len(pieces) - 1
+        full = (done + len(current)) * parts >= len(text) * (len(pieces) + 1)
+        if missing and (full or left == missing):
+            done += len(current)
+            pieces.append(current)
+            current = ""
+    return [*pieces, current] if current else pieces

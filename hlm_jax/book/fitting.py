@@ -1,0 +1,61 @@
+"""Settings of a config that suit the length of a book: its vocabulary and the number of steps."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hlm_jax.book.tokenizer import Tokenizer, train_tokenizer
+from hlm_jax.keys import SMALLEST_VOCABULARY
+
+CHARS_PER_TOKEN = 96  # training characters for every token of the vocabulary, as in configs/tiny.py
+MERGES = 200  # tokens of several characters at least
+EPOCHS = 20  # at most: from then on a small model learns a short book by heart
+FEWEST_STEPS = 60
+
+
+def fitting_settings(
+    texts: Sequence[str],
+    *,
+    vocab_size: int,
+    character_coverage: float,
+    block_size: int,
+    batch_size: int,
+    steps: int,
+) -> tuple[Tokenizer, dict[str, Any]]:
+    """A tokenizer of the training texts, and the config keys that a book of this length needs.
+
+    A vocabulary that is large for the text holds whole sentences, each of which occurs once.
+
+    Args:
+      vocab_size, character_coverage, block_size, batch_size, steps: the config's own.
+
+    Raises:
+      TokenizerError: no vocabulary fits the text.
+    """
+    settings: dict[str, Any] = {}
+    counts = Counter(char for text in texts for char in text)
+    enough = max(counts.total() // CHARS_PER_TOKEN, _needed(counts, character_coverage))
+    if enough < vocab_size:
+        vocab_size = settings["model.vocab_size"] = math.ceil(enough / 100) * 100
+    tokenizer = train_tokenizer(texts, vocab_size=vocab_size, character_coverage=character_coverage)
+    tokens = sum(len(tokenizer.encode(text)) + 1 for text in texts)
+    while block_size > 16 and tokens < 2 * block_size + 1:
+        block_size = settings["model.block_size"] = block_size // 2
+    most = math.ceil(EPOCHS * tokens / (batch_size * block_size) / 10) * 10
+    if steps > max(most, FEWEST_STEPS):
+        steps = max(most, FEWEST_STEPS)
+        interval = max(10, steps // 60 * 10)
+        settings["train.steps"] = steps
+        settings |= {"train.eval_every_steps": interval, "checkpoint.every_steps": interval}
+    return tokenizer, settings
+
+
+def _needed(counts: Counter[str], character_coverage: float) -> int:
+    """The smallest sensible vocabulary: bytes, the characters that get tokens, some merges."""
+    covered, characters = 0, 0
+    for characters, (_, count) in enumerate(counts.most_common(), start=1):
+        covered += count
+        if covered >= character_coverage * counts.total():
+            break
+    return SMALLEST_VOCABULARY + characters + MERGES

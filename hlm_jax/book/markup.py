@@ -1,0 +1,427 @@
+"""HTML and EPUB -> text: one line for each block of text, without what is not the book's text.
+
+Footnotes, readings above characters (ruby) and navigation are left out and listed.
+"""
+
+import codecs
+import dataclasses
+import html.entities
+import posixpath
+import re
+import urllib.parse
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hlm_jax.book.encoding import CorpusError, Decoded, decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """A part of a book that is not the book's text and was left out.
+
+    Attributes:
+      what: the kind in a few words, such as "Project Gutenberg licence".
+      chars: how many characters.
+      first: how the part begins, at most 40 characters.
+    """
+
+    what: str
+    chars: int
+    first: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """One document of an EPUB: its name inside, its plain text, and its encoding."""
+
+    name: str
+    text: str
+    encoding: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Epub:
+    """An EPUB's documents in reading order, what was left out, and notes of one line each."""
+
+    pages: tuple[Page, ...]
+    dropped: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+
+_MAX_BYTES = 200_000_000  # unpacked; the longest novels are below 20 MB
+_MEDIA = re.compile(
+    r"(?i)\.(?:jpe?g|png|gif|webp|svg|bmp|tiff?|[ot]tf|woff2?|mp[34]|m4a|ogg|css|js)$"
+)
+_BLOCKS = re.compile(
+    "address|article|aside|blockquote|body|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset"
+    "|figcaption|figure|footer|form|h[1-6]|header|hgroup|hr|html|legend|li|main|menu|nav|ol|p|pre"
+    "|section|summary|table|tbody|tfoot|thead|tr|ul"
+)
+_NO_TEXT = re.compile(
+    "applet|audio|button|canvas|datalist|embed|frameset|head|iframe|input|map|math|meter|noscript"
+    "|object|progress|script|select|style|svg|template|textarea|title|video"
+)
+_NOTE_NAME = re.compile(r"(?i)^(?:duokan-)?(?:(?:foot|end|rear)-?_?notes?|note-?_?ref)")
+_NOTE_TYPE = re.compile(r"(?:foot|end|rear)notes?\b|noteref\b")
+_MARK = re.compile(r"\s*[\[［(（〔【]?(?:[0-9０-９]{1,4}|[a-z*†‡①-⑳㉑-㉟注註])+[\]］)）〕】]?\s*")
+_BRACKETED = re.compile(
+    r"\s*[\[［〔【](?:[0-9０-９]{1,4}|[注註][0-9０-９]*)[\]］〕】]\s*|\s*[①-⑳†‡]\s*"
+)
+_CJK = "‘’“”…—\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+_WRAP = re.compile(rf"(?<=[{_CJK}])[ \t\f]*\n[ \t\n\f]*(?=[{_CJK}])")
+_SPACE = re.compile(r"[ \t\n\f]+")
+_TAG = re.compile(r"</?(?:p|br|div|td|tr|li|h[1-6]|font|span|hr|center)\b[^<>]{0,500}>", re.I)
+_OPENING = re.compile(
+    r"(?:<\?xml[^>]{0,200}\?>|<!--.{0,2000}?-->|\s)*<(?:!doctype\s+html|html|head|body)\b",
+    re.I | re.S,
+)
+_DECLARED = re.compile(
+    rb"""<meta[^>]{0,300}?charset\s*=\s*["']?([\w.:-]{2,30})|^\s*<\?xml[^>]{0,200}?encoding\s*=\s*"""
+    rb"""["']([\w.:-]{2,30})""",
+    re.I,
+)
+_FONTS_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
+
+
+def is_html(text: str) -> bool:
+    """Whether a text is HTML: it begins as HTML does, or most of its lines have tags of HTML."""
+    if _OPENING.match(text):
+        return True
+    if len(re.findall("<(?:p|br|div)[ />]", text[:100_000], re.I)) < 3:
+        return False
+    lines = [line for line in text[:100_000].split("\n") if line.strip()]
+    return sum(bool(_TAG.search(line)) for line in lines) > 0.5 * len(lines)
+
+
+def decode_html(data: bytes, name: str) -> Decoded:
+    """The source text of HTML: as `decode`, or as the document says where that fails or is vague.
+
+    Raises:
+      CorpusError: as `decode`.
+    """
+    declared = _declared(data)
+    try:
+        decoded = decode(data, name)
+    except CorpusError:
+        text = _strictly(data, declared)
+        if text is None:
+            raise
+        return Decoded(text, declared)
+    if decoded.encoding in ("cp1252", "latin-1", "cp1251", "koi8-r"):
+        text = _strictly(data, declared)
+        if text is not None and not declared.startswith(("gb", "big5", "euc", "shift", "utf")):
+            return Decoded(text, declared)
+    return decoded
+
+
+def _declared(data: bytes) -> str:
+    """The codec that the document names, or ""."""
+    match = _DECLARED.search(data[:4_000])
+    if not match:
+        return ""
+    try:
+        codec = codecs.lookup((match[1] or match[2]).decode("ascii"))
+    except (LookupError, UnicodeDecodeError):
+        return ""
+    # Browsers read Latin-1 as its superset.
+    return "cp1252" if codec.name == "iso8859-1" else codec.name
+
+
+def _strictly(data: bytes, codec: str) -> str | None:
+    """The text in a codec, LF line ends; None if a byte does not fit or there is no codec."""
+    if not codec:
+        return None
+    try:
+        text = data.decode(codec)
+    except (UnicodeDecodeError, LookupError):  # LookupError: not a codec of text
+        return None
+    return None if "\0" in text else "\n".join(text.splitlines())
+
+
+def html_text(source: bytes | str) -> tuple[str, list[Dropped]]:
+    """The text of HTML or XHTML, one line for each block, and what was left out.
+
+    White space is collapsed except in <pre>; entities are resolved; cells are separated by a space.
+
+    Raises:
+      CorpusError: as `decode`.
+    """
+    text = decode_html(source, "HTML").text if isinstance(source, bytes) else source
+    writer = _Writer()
+    writer.walk(_tree(text))
+    return writer.text(), writer.dropped()
+
+
+def _tree(text: str) -> Any:
+    """The parsed document: as XML where it is well-formed, so that <title/> and <a/> are empty."""
+    from lxml import etree  # late: most books are plain text
+
+    text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
+    if "xmlns" in text[:2_000]:
+        parser = etree.XMLParser(
+            resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True,
+            remove_pis=True, huge_tree=False, encoding="utf-8",
+        )  # fmt: skip
+        body = re.sub(r"<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", "", text, count=1, flags=re.S | re.I)
+        body = re.sub(r"&(\w+);", _entity, body)
+        try:
+            return etree.fromstring(body.strip().encode("utf-8", "replace"), parser)
+        except etree.XMLSyntaxError:
+            pass  # tag soup
+    loose = etree.HTMLParser(
+        encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
+    )
+    tree = etree.fromstring(text.encode("utf-8", "replace"), loose)
+    return etree.Element("html") if tree is None else tree
+
+
+def _entity(match: re.Match[str]) -> str:
+    """An entity of HTML as its character; those of XML and unknown ones stay."""
+    if match[1] in ("amp", "lt", "gt", "quot", "apos"):
+        return match[0]
+    return html.entities.html5.get(match[1] + ";", "&amp;" + match[0][1:])
+
+
+class _Writer:
+    """Collects a document's lines, and the parts that are not its text."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._line: list[str] = []
+        self._parts: dict[str, list[str]] = {}
+
+    def text(self) -> str:
+        self._end_line()
+        return "\n".join(self._lines).strip("\n") + "\n" if self._lines else ""
+
+    def dropped(self) -> list[Dropped]:
+        return [dropped(what, parts) for what, parts in self._parts.items()]
+
+    def walk(self, root: Any) -> None:
+        from lxml import etree
+
+        events = etree.iterwalk(root, events=("start", "end"))
+        pre = 0
+        for event, element in events:
+            tag = _name(element)
+            block = bool(_BLOCKS.fullmatch(tag))
+            if event == "start":
+                skip, what = _skipped(element, tag)
+                if skip:
+                    if what and (inside := _collapse("".join(element.itertext())).strip()):
+                        self._parts.setdefault(what, []).append(inside)
+                    events.skip_subtree()
+                    continue  # its end event follows
+                if block:
+                    self._end_line()
+                pre += tag == "pre"
+                self._write(element.text, pre > 0)
+                continue
+            if not _skipped(element, tag)[0]:
+                pre -= tag == "pre"
+                if block or tag == "br":
+                    self._end_line()
+                elif tag in ("td", "th"):
+                    self._line.append(" ")
+            elif block:
+                self._end_line()
+            if element is not root:
+                self._write(element.tail, pre > 0)
+
+    def _write(self, text: str | None, pre: bool) -> None:
+        if not text:
+            return
+        if not pre:
+            self._line.append(text)
+            return
+        *lines, last = text.split("\n")
+        for line in lines:
+            self._lines.append("".join([*self._line, line]).rstrip())
+            self._line = []
+        self._line.append(last)
+
+    def _end_line(self) -> None:
+        line = _collapse("".join(self._line)).strip(" ")
+        if line:
+            self._lines.append(line)
+        self._line = []
+
+
+def _collapse(text: str) -> str:
+    """White space as a browser shows it: no space where a line breaks between Chinese signs."""
+    return _SPACE.sub(" ", _WRAP.sub("", text)).replace("\xa0", " ")
+
+
+def _name(element: Any) -> str:
+    tag = element.tag
+    return tag.rsplit("}", 1)[-1].lower() if isinstance(tag, str) else ""
+
+
+def _skipped(element: Any, tag: str) -> tuple[bool, str]:
+    """(whether an element is left out, as which kind; "" where it holds no text of the book)."""
+    if not tag or _NO_TEXT.fullmatch(tag):
+        return True, ""
+    if tag in ("rt", "rtc"):
+        return True, "ruby readings"
+    if tag == "rp":  # the brackets around a reading
+        return True, ""
+    if tag == "nav":
+        return True, "navigation"
+    if tag in ("html", "body"):
+        return False, ""
+    if tag == "aside" or _is_note(element, tag):
+        return True, "footnotes"
+    return False, ""
+
+
+def _is_note(element: Any, tag: str) -> bool:
+    """Whether an element is a footnote or the mark of one."""
+    kind = " ".join(
+        value
+        for key, value in element.attrib.items()
+        if key in ("role", "epub:type") or key.endswith("}type")
+    )
+    if _NOTE_TYPE.search(kind.replace("doc-", "")):
+        return True
+    if tag not in ("h1", "h2", "h3", "h4", "h5", "h6"):
+        names = [*element.get("class", "").split(), element.get("id", "")]
+        if any(_NOTE_NAME.match(name) for name in names):
+            return True
+    if tag not in ("sup", "a"):
+        return False
+    text = "".join(element.itertext())
+    inside = {_name(child) for child in element.iter() if child is not element}
+    if {tag, *inside} >= {"sup", "a"}:
+        return bool(_MARK.fullmatch(text))
+    return tag == "sup" and bool(_BRACKETED.fullmatch(text))
+
+
+def dropped(what: str, parts: list[str]) -> Dropped:
+    """Parts of one kind as one entry."""
+    first = parts[0].strip().split("\n", 1)[0][:40] if parts else ""
+    return Dropped(what, sum(map(len, parts)), first)
+
+
+def epub_texts(path: str | Path) -> Epub:
+    """The documents of an EPUB in the order of its spine.
+
+    Tables of contents, covers and documents outside the order are left out and listed.
+
+    Raises:
+      CorpusError: damaged, encrypted, no EPUB, or unpacked above 200 MB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _epub(archive, str(path))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise CorpusError(f"{path}: damaged EPUB ({error}); get it again") from error
+
+
+def _epub(archive: zipfile.ZipFile, name: str) -> Epub:
+    size = sum(info.file_size for info in archive.infolist() if not _MEDIA.search(info.filename))
+    if size > _MAX_BYTES:
+        raise CorpusError(f"{name}: its texts are {size:,} bytes unpacked; that is no book")
+    _refuse_encrypted(archive, name)
+    container = _xml(archive, "META-INF/container.xml", name)
+    package = next((e.get("full-path") for e in container.iter() if _name(e) == "rootfile"), None)
+    if not package:
+        raise CorpusError(f"{name}: damaged EPUB (container.xml names no package); get it again")
+    opf = _xml(archive, package, name)
+    folder = posixpath.dirname(package)
+    items = {e.get("id"): e for e in opf.iter() if _name(e) == "item"}
+    front = {
+        _inside(folder, e.get("href", "")): e.get("type", "").lower()
+        for e in opf.iter()
+        if _name(e) == "reference" and "#" not in e.get("href", "")
+    }
+    pages: list[Page] = []
+    parts: dict[str, list[str]] = {}
+    left_out: list[Dropped] = []
+    notes: list[str] = []
+    seen: set[str] = set()
+    for reference in (e for e in opf.iter() if _name(e) == "itemref"):
+        item = items.get(reference.get("idref"))
+        if item is None:
+            notes.append(f"{name}: the spine names {reference.get('idref')}, which is missing")
+            continue
+        inside = _inside(folder, item.get("href", ""))
+        if inside in seen or "html" not in item.get("media-type", "html") + inside.lower():
+            continue  # an image as a page
+        seen.add(inside)
+        data = _member(archive, inside)
+        if data is None:
+            notes.append(f"{name}: the spine names {inside}, which is missing")
+            continue
+        decoded = decode_html(data, f"{name}: {inside}")
+        notes += decoded.notes
+        text, inner = html_text(decoded.text)
+        what = ""
+        if reference.get("linear") == "no":
+            what = "EPUB pages outside the reading order"
+        elif "nav" in item.get("properties", "").split() or front.get(inside) == "toc":
+            what = "EPUB table of contents"
+        elif front.get(inside) == "cover" and len(text) < 1_000:
+            what = "EPUB cover"
+        if what:
+            parts.setdefault(what, []).append(text)
+            continue
+        left_out += inner
+        if text.strip():
+            pages.append(Page(inside, text, decoded.encoding))
+    left_out = [dropped(what, texts) for what, texts in parts.items()] + _together(left_out)
+    return Epub(tuple(pages), tuple(part for part in left_out if part.chars), tuple(notes))
+
+
+def _together(parts: list[Dropped]) -> list[Dropped]:
+    """One entry for each kind."""
+    sums: dict[str, Dropped] = {}
+    for part in parts:
+        old = sums.get(part.what, Dropped(part.what, 0, part.first))
+        sums[part.what] = dataclasses.replace(old, chars=old.chars + part.chars)
+    return list(sums.values())
+
+
+def _inside(folder: str, href: str) -> str:
+    """The name in the archive of what a package file refers to."""
+    href = urllib.parse.unquote(href.split("#", 1)[0])
+    return posixpath.normpath(posixpath.join(folder, href)).lstrip("/")
+
+
+def _member(archive: zipfile.ZipFile, inside: str) -> bytes | None:
+    """A file of the archive; the case of its name may differ. None: not there."""
+    names = {name.lower(): name for name in archive.namelist()}
+    found = inside if inside in archive.namelist() else names.get(inside.lower())
+    return None if found is None else archive.read(found)
+
+
+def _xml(archive: zipfile.ZipFile, inside: str, name: str) -> Any:
+    from lxml import etree
+
+    data = _member(archive, inside)
+    if data is None:
+        raise CorpusError(f"{name}: damaged EPUB ({inside} is missing); get it again")
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, recover=True, remove_comments=True
+    )
+    tree = etree.fromstring(data, parser) if data.strip() else None
+    if tree is None:
+        raise CorpusError(f"{name}: damaged EPUB ({inside} is no XML); get it again")
+    return tree
+
+
+def _refuse_encrypted(archive: zipfile.ZipFile, name: str) -> None:
+    if any(info.flag_bits & 1 for info in archive.infolist()):
+        raise CorpusError(f"{name}: the archive has a password; unpack it with it first")
+    if _member(archive, "META-INF/encryption.xml") is None:
+        return
+    tree = _xml(archive, "META-INF/encryption.xml", name)
+    for element in tree.iter():
+        if _name(element) != "encrypteddata":
+            continue
+        method = next((e for e in element if _name(e) == "encryptionmethod"), None)
+        if method is None or method.get("Algorithm") not in _FONTS_ONLY:
+            raise CorpusError(
+                f"{name}: protected against copying (DRM); get a copy without protection"
+            )

@@ -1,0 +1,367 @@
+"""Which heading-like lines begin the chapters of a text: numbers decide.
+
+The best chain of numbers that go 1, 2, 3, … wins, so a table of contents and a sentence that
+mentions another chapter are not taken for chapters. What does not fit is named in a warning.
+"""
+
+import dataclasses
+import itertools
+import re
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from hlm_jax.book.headings import RANKS, Candidate, candidates, heading_of, number_in
+from hlm_jax.book.numerals import parse_numeral
+
+_FULL_BODY = 80  # characters below a heading that make it a whole chapter
+_SHORT_BODY = 60  # characters below an entry of a table of contents, at most
+_CONTENTS = re.compile(r"[\s#*【\[《]*(?:目\s*[录錄次]|回\s*目|总\s*目|contents|table of contents)")
+_CONTENTS = re.compile(_CONTENTS.pattern + r"[\s:：.】\]》]*$", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a chapter begins: its place in the text, its heading and its number if it has one."""
+
+    at: int
+    heading: str
+    number: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """The chapters of a text and what else looked like them.
+
+    Attributes:
+      starts: in order.
+      contents: places (start, end) of tables of contents.
+      repeated: places of lines that repeat the heading of their own chapter.
+      apart: places of runs of headings that are no chapters, such as summaries of the chapters.
+      sentences: lines that begin like a heading and are no heading.
+      warnings: one line each.
+    """
+
+    starts: tuple[Start, ...] = ()
+    contents: tuple[tuple[int, int], ...] = ()
+    repeated: tuple[tuple[int, int], ...] = ()
+    apart: tuple[tuple[int, int], ...] = ()
+    sentences: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def outline(text: str, borders: Sequence[int] = ()) -> Outline:
+    """The chapters of a text by their numbered headings.
+
+    Args:
+      text: one paragraph a line.
+      borders: places where a new file begins; numbers may start anew there.
+    """
+    found = candidates(text)
+    tables = _contents(text, found)
+    listed = {one for table in tables for one in table.entries}
+    rest = [one for one in found if one not in listed]
+    chains = {
+        unit: _chain(text, [one for one in rest if one.unit == unit], rest, borders)
+        for unit in dict.fromkeys(one.unit for one in rest)
+    }
+    chain, unit = _lowest(chains)
+    # A list of another unit, such as the acts of a play that is performed, is text of the book.
+    contents = tuple(
+        table.place
+        for table in tables
+        if table.labelled or (table.unit == unit if chain else len(table.entries) >= 8)
+    )
+    if not chain:
+        return Outline(contents=contents)
+    chain = _fill_gaps(chain, rest)
+    chain, apart = _without_summaries(text, chain, rest, borders)
+    chosen = set(chain)
+    repeated, strays, sentences = [], [], 0
+    for one in rest:
+        if one in chosen or one.rank > RANKS[unit]:
+            continue
+        own = max((c for c in chain if c.start < one.start), key=lambda c: c.start, default=None)
+        if own and own.line == one.line:
+            repeated.append((one.start, min(one.end + 1, len(text))))
+        elif any(start <= one.start < end for start, end in apart):
+            continue
+        elif one.unit == unit and one.strength >= 0.8 and own:
+            strays.append(one)
+        else:
+            sentences += 1
+    starts = [
+        Start(_with_volume(one, chain, rest, text), heading_of(one.line), one.first)
+        for one in chain
+    ]
+    warnings = _number_warnings(chain, rest, borders) + [
+        f"{one.label!r} looks like a heading but its number does not fit there: it was left "
+        f"inside {before.label!r}"
+        for one in strays
+        if (before := _before(chain, one))
+    ]
+    return Outline(
+        tuple(starts), contents, tuple(repeated), tuple(apart), sentences, tuple(warnings)
+    )
+
+
+def outline_by(pattern: re.Pattern[str], text: str) -> Outline:
+    """The chapters of a text whose heading lines a pattern of the user's own finds.
+
+    The group "number", or the line itself, gives the number. Numbers are reported, not judged.
+    """
+    starts, contents = [], []
+    lines = [(m.start(), m.end()) for m in re.finditer(r"(?m)^.+$", text)]
+    lines = [place for place in lines if pattern.search(text[slice(*place)])]
+    for i, (start, end) in enumerate(lines):
+        after = lines[i + 1][0] if i + 1 < len(lines) else len(text)
+        if not text[end:after].strip():
+            contents.append((start, min(end + 1, len(text))))
+            continue
+        line = text[start:end]
+        match = pattern.search(line)
+        named = match.groupdict().get("number") if match else None
+        number = parse_numeral(named) if named else number_in(line)
+        starts.append(Start(start, heading_of(line), number))
+    numbers = [start.number for start in starts]
+    warnings = []
+    if len(set(numbers)) > 1 and None not in numbers:
+        pairs = itertools.pairwise(starts)
+        warnings = [w for a, b in pairs if (w := _step_warning(a.number, b.number, b.heading))]
+    return Outline(tuple(starts), contents=tuple(contents), warnings=tuple(warnings))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """A table of contents: its entries, their unit, its place, and whether a line names it one."""
+
+    entries: tuple[Candidate, ...]
+    unit: str
+    place: tuple[int, int]
+    labelled: bool
+
+
+def _contents(text: str, found: list[Candidate]) -> list[_Table]:
+    """The tables of contents: headings with next to nothing between them.
+
+    The last entry may have the text that follows the table below it. It is a chapter nevertheless
+    where no other line has its number.
+    """
+    tables = []
+    numbers = Counter((one.unit, one.first) for one in found)
+    for block in _blocks(text, found):
+        entries = [found[i] for i in block]
+        own = Counter((one.unit, one.first) for one in entries)
+        again = [numbers[key] > count for key, count in own.items()]
+        bodies = [text[a.end : b.start].strip() for a, b in itertools.pairwise(entries)]
+        empty = all(not body or re.fullmatch(r"[\d\s.…·]+", body) for body in bodies)
+        labelled = bool(_CONTENTS.match(_line_before(text, entries[0].start)))
+        if not (empty or labelled or sum(again) >= 0.7 * len(again)):
+            continue
+        last = entries[-1]
+        after = found[block[-1] + 1].start if block[-1] + 1 < len(found) else len(text)
+        body = len(text[last.end : after].strip())
+        if body > _SHORT_BODY and numbers[last.unit, last.first] == 1:
+            entries = entries[:-1]
+        if len(entries) < 2:
+            continue
+        lowest = min(entries, key=lambda one: one.rank).unit
+        start = entries[0].start
+        if labelled:
+            start = text.rfind("\n", 0, start - 1) + 1
+        place = start, min(entries[-1].end + 1, len(text))
+        tables.append(_Table(tuple(entries), lowest, place, labelled))
+    return tables
+
+
+def _blocks(text: str, found: list[Candidate]) -> list[list[int]]:
+    """Runs of three candidates or more with next to nothing between them, numbers rising."""
+    blocks: list[list[int]] = []
+    current: list[int] = []
+    seen: dict[str, int] = {}
+    for i, one in enumerate(found):
+        near = current and len(text[found[current[-1]].end : one.start].strip()) <= _SHORT_BODY
+        if near and one.first > seen.get(one.unit, -1):
+            current.append(i)
+        else:
+            blocks.append(current)
+            current, seen = [i], {}
+        # Under a new heading of a higher rank the lower numbers may start anew.
+        seen = {unit: n for unit, n in seen.items() if RANKS[unit] >= one.rank} | {
+            one.unit: one.last
+        }
+    return [block for block in (*blocks, current) if len(block) >= 3]
+
+
+def _line_before(text: str, at: int) -> str:
+    before = text[:at].rstrip()
+    return before[before.rfind("\n") + 1 :]
+
+
+def _chain(
+    text: str, found: list[Candidate], others: list[Candidate], borders: Sequence[int]
+) -> tuple[float, list[Candidate]]:
+    """(value, chapters) of the best chain through candidates of one unit.
+
+    A chapter is worth its strength, less where next to no text follows. A step to the next number
+    is free; gaps, repeats and steps back cost, a new start least where a volume or file begins.
+    """
+    n = len(found)
+    if not n:
+        return 0.0, []
+    start, end = (np.array([getattr(o, k) for o in found], float) for k in ("start", "end"))
+    first, last = (np.array([getattr(o, k) for o in found]) for k in ("first", "last"))
+    strength = np.array([one.strength for one in found])
+    rank = found[0].rank
+    opens = sorted([one.start for one in others if one.rank > rank] + list(borders))
+    volume = np.searchsorted(opens, start, side="right")  # volumes opened before each candidate
+    titles = np.array([hash(one.line) for one in found])
+    uppers = np.array([hash(one.upper) for one in found])
+    best, source = np.empty(n), np.full(n, -1)
+
+    def worth(i, until):
+        return strength[i] * np.minimum(1, (until - end[i]) / _FULL_BODY)
+
+    for j in range(n):
+        begin = 0.0 if first[j] <= 1 else 0.3 + 0.02 * min(first[j], 35)
+        best[j] = -begin - 1e-9 * start[j]
+        if not j:
+            continue
+        step = first[j] - last[:j]
+        cost = np.where(step > 1, 0.4 + 0.02 * np.minimum(step - 2, 30), 0.0)
+        cost = np.where(step == 0, np.where(titles[:j] == titles[j], 3.0, 0.6), cost)
+        cost = np.where(step < 0, 0.5 if first[j] > 1 else 1.0, cost)
+        opened = (volume[:j] < volume[j]) | (uppers[:j] != uppers[j])
+        cost = np.where((step <= 0) & opened & (first[j] <= 1), 0.1, cost)
+        value = best[:j] + worth(slice(0, j), start[j]) - cost
+        i = int(np.argmax(value))
+        if value[i] > best[j]:
+            best[j], source[j] = value[i], i
+    total = best + worth(slice(0, n), float(len(text)))
+    i = int(np.argmax(total))
+    value, path = float(total[i]), []
+    while i >= 0:
+        path.append(found[i])
+        i = int(source[i])
+    path.reverse()
+    while path and path[-1].strength < 0.5:  # a sentence after the last chapter
+        path.pop()
+    return value, path
+
+
+def _lowest(chains: dict[str, tuple[float, list[Candidate]]]) -> tuple[list[Candidate], str]:
+    """The chain to cut at: the lowest rank that reaches into most chapters of the rank above."""
+    ranked = sorted(chains.items(), key=lambda item: -item[1][0])
+    if not ranked or ranked[0][1][0] <= 0:
+        return [], ""
+    unit, (_, chain) = ranked[0]
+    for upper_unit, (upper_value, upper) in ranked[1:]:
+        if RANKS[upper_unit] <= RANKS[unit] or upper_value < 2:
+            continue
+        ends = [one.start for one in upper[1:]] + [1 << 60]
+        reached = sum(
+            any(a.start <= one.start < end for one in chain)
+            for a, end in zip(upper, ends, strict=True)
+        )
+        if reached < 0.7 * len(upper):
+            unit, chain = upper_unit, upper
+    return chain, unit
+
+
+def _fill_gaps(chain: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
+    """The chain with the chapters of its gaps that have a wrong number or another unit."""
+    out = [chain[0]]
+    for one in chain[1:]:
+        missing = one.first - out[-1].last - 1
+        if missing > 0:
+            between = [c for c in rest if out[-1].start < c.start < one.start]
+            between = [c for c in between if c.strength >= 0.6 and c.line != out[-1].line]
+            wanted = range(out[-1].last + 1, one.first)
+            exact = [c for c in between if c.first in wanted]
+            wrong = [c for c in between if c.unit == one.unit]
+            numbers = [c.first for c in exact]
+            if exact and numbers == sorted(set(numbers)):
+                out += exact
+            elif len(wrong) == missing:
+                out += wrong
+        out.append(one)
+    return out
+
+
+def _without_summaries(
+    text: str, chain: list[Candidate], rest: list[Candidate], borders: Sequence[int]
+) -> tuple[list[Candidate], list[tuple[int, int]]]:
+    """The chain without runs of short texts under the numbers of another run.
+
+    Such a run is a list of summaries, or notes on the chapters.
+    """
+    runs: list[list[int]] = []
+    for i, one in enumerate(chain):
+        if not i or one.first <= chain[i - 1].last:
+            runs.append([])
+        runs[-1].append(i)
+    if len(runs) < 2:
+        return chain, []
+    ends = [one.start for one in chain[1:]] + [len(text)]
+    sizes = [end - one.end for one, end in zip(chain, ends, strict=True)]
+    opens = [one.start for one in rest if one.rank > chain[0].rank] + list(borders)
+    kept, apart = [], []
+    for run in runs:
+        numbers = {chain[i].first for i in run}
+        begin = chain[run[0]].start
+        previous = chain[run[0] - 1].start if run[0] else 0
+        opened = any(previous < at <= begin for at in opens)
+        rivals = [i for other in runs if other is not run for i in other]
+        rivals = [i for i in rivals if chain[i].first in numbers]
+        small = len({chain[i].first for i in rivals}) >= 0.7 * len(numbers) and (
+            statistics.median(sizes[i] for i in run)
+            < 0.25 * statistics.median(sizes[i] for i in rivals)
+        )
+        if small and not opened and len(run) >= 3:
+            apart.append((begin, ends[run[-1]]))
+        else:
+            kept += [chain[i] for i in run]
+    return kept, apart
+
+
+def _with_volume(one: Candidate, chain: list[Candidate], rest: list[Candidate], text: str) -> int:
+    """Where a chapter begins: at the volume heading before it, where there is one."""
+    previous = _before(chain, one)
+    after = previous.end if previous else 0
+    volumes = [c.start for c in rest if c.rank > one.rank and after < c.start < one.start]
+    volumes = [at for at in volumes if len(text[at : one.start]) < 400]
+    return min(volumes, default=one.start)
+
+
+def _before(chain: list[Candidate], one: Candidate) -> Candidate | None:
+    earlier = [c for c in chain if c.start < one.start]
+    return earlier[-1] if earlier else None
+
+
+def _number_warnings(
+    chain: list[Candidate], rest: list[Candidate], borders: Sequence[int]
+) -> list[str]:
+    warnings = []
+    if chain[0].first > 1:
+        warnings.append(f"the first chapter is numbered {chain[0].first}: {chain[0].label}")
+    opens = [one.start for one in rest if one.rank > chain[0].rank] + list(borders)
+    for a, b in itertools.pairwise(chain):
+        new = any(a.start < at <= b.start for at in opens) or a.upper != b.upper
+        if b.first <= 1 and b.first <= a.last and new:
+            continue  # a new volume or file counts anew
+        if warning := _step_warning(a.last, b.first, b.label):
+            warnings.append(warning)
+    return warnings
+
+
+def _step_warning(last: int | None, first: int | None, heading: str) -> str | None:
+    if last is None or first is None or first == last + 1:
+        return None
+    if first > last + 1:
+        missing = str(last + 1) if first == last + 2 else f"{last + 1} to {first - 1}"
+        return f"gap: no chapter {missing} (before {heading!r})"
+    if first == last:
+        return f"repeat: chapter {first} stands twice ({heading!r})"
+    return f"jump back: chapter {first} follows {last} ({heading!r})"

@@ -1,0 +1,166 @@
+"""Clean text -> chapters: fronts, files, few chapters, equal parts."""
+
+import pytest
+
+from hlm_jax.book.chapters import cut_book
+from hlm_jax.book.files import CorpusError, TextFile
+
+BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细。\n黛玉在里面叹了一声，不觉滚下泪来。\n" * 5
+HEADINGS = [f"第{n}回 题目之{n}" for n in range(1, 13)]
+BOOK = "".join(f"{line}\n{BODY}" for line in HEADINGS)
+
+
+def cut(*texts, names=None, heading="", parts=20, is_epub=False):
+    names = names or [f"{i + 1}.txt" for i in range(len(texts))]
+    files = [TextFile(name, text, "utf-8") for name, text in zip(names, texts, strict=True)]
+    return cut_book(files, heading=heading, parts=parts, is_epub=is_epub)
+
+
+def numbers(found):
+    return [chapter.number for chapter in found.chapters]
+
+
+def test_every_character_of_the_chapters_is_kept():
+    found = cut(BOOK)
+    assert "".join(chapter.text for chapter in found.chapters) == BOOK
+    assert [chapter.heading for chapter in found.chapters] == HEADINGS
+    assert found.chapters[0].body == BODY
+    assert (found.cut_by, found.dropped, found.warnings, found.problem) == ("headings", (), (), "")
+
+
+def test_title_page_and_preface_are_left_out_and_named():
+    front = "书名\n作者：某人\n序\n" + "这篇序讲这本书的来历，与正文无关。\n" * 70
+    found = cut(front + BOOK)
+    assert numbers(found) == list(range(1, 13))
+    (dropped,) = found.dropped
+    assert (dropped.what, dropped.chars) == ("preface", len(front))
+    assert dropped.first.startswith("书名 作者：某人")
+    assert any("楔子" in warning for warning in found.warnings)  # it is long: how to keep it
+
+
+@pytest.mark.parametrize("title", ["楔子", "引首", "自序", "楔子 张天师祈禳瘟疫", "PROLOGUE", "【引子】"])
+def test_a_prologue_is_chapter_0(title):
+    found = cut(f"书名\n{title}\n{BODY}{BODY}" + BOOK)
+    assert numbers(found) == list(range(13))
+    assert found.chapters[0].heading == title
+    assert found.chapters[0].text == f"{title}\n{BODY}{BODY}"
+    assert [part.first for part in found.dropped] == ["书名 "]
+    assert "chapter 0" in found.warnings[0]
+
+
+def test_a_short_prologue_is_no_chapter():
+    found = cut("楔子\n一句话。\n" + BOOK)
+    assert numbers(found) == list(range(1, 13))
+    assert len(found.dropped) == 1
+
+
+def test_a_table_of_contents_between_prologue_and_chapters_is_dropped():
+    table = "目录\n" + "".join(f"{line}\n" for line in HEADINGS)
+    found = cut(f"楔子\n{BODY}{BODY}{table}" + BOOK)
+    assert numbers(found) == list(range(13))
+    assert found.chapters[0].text == f"楔子\n{BODY}{BODY}"
+    assert [(part.what, part.chars) for part in found.dropped] == [
+        ("table of contents", len(table))
+    ]
+
+
+def test_a_first_chapter_without_its_heading_is_not_lost():
+    found = cut(BOOK.split("\n", 1)[1])
+    assert numbers(found) == list(range(1, 13))
+    assert found.chapters[0].text == BODY
+    assert "chapter 1, whose heading is missing" in "".join(found.warnings)
+
+
+def test_repeated_headings_are_left_out_and_counted():
+    found = cut("".join(f"{line}\n{line}\n{BODY}" for line in HEADINGS))
+    assert "".join(chapter.text for chapter in found.chapters) == BOOK
+    assert found.counts == {"repeated_headings": 12}
+
+
+def test_chapters_keep_their_own_numbers_where_these_rise():
+    part = "".join(f"第{n}回 题目\n{BODY}" for n in [*range(81, 90), *range(91, 95)])
+    assert numbers(cut(part)) == [*range(81, 90), *range(91, 95)]
+    assert numbers(cut(BOOK + BOOK)) == list(range(1, 25))
+
+
+def test_a_file_without_a_heading_is_a_chapter_of_its_own():
+    names = [f"{n:02d} 故事{n}.txt" for n in range(1, 13)]
+    found = cut(*[f"{n}{BODY}" for n in range(1, 13)], names=names)
+    assert found.cut_by == "files"
+    assert [chapter.heading for chapter in found.chapters] == [name[:-4] for name in names]
+    assert [chapter.text for chapter in found.chapters] == [f"{n}{BODY}" for n in range(1, 13)]
+    texts = [f"{line}\n{BODY}" for line in HEADINGS]
+    texts[4] = BODY  # one of them without its heading
+    found = cut(*texts)
+    assert numbers(found) == list(range(1, 13))
+    assert found.chapters[4].text == BODY
+    assert found.chapters[5].text.startswith("第6回")
+
+
+def test_a_line_above_the_first_heading_of_a_file_belongs_to_its_chapter():
+    found = cut(*[f"红楼梦\n{line}\n{BODY}" for line in HEADINGS])
+    assert numbers(found) == list(range(1, 13))
+    assert found.chapters[1].text.startswith("红楼梦\n第2回")
+    assert not found.chapters[0].text.endswith("红楼梦\n")
+
+
+def test_numbers_may_start_anew_in_every_file():
+    found = cut(*["".join(f"第{n}回\n{BODY}" for n in range(1, 6)) for _ in range(3)])
+    assert numbers(found) == list(range(1, 16))
+    assert found.warnings == ()
+
+
+def test_short_pages_of_an_epub_are_no_chapters():
+    pages = ["书名\n", *[f"{line}\n{BODY * 3}" for line in HEADINGS], "版权页\n"]
+    found = cut(*pages, is_epub=True)
+    assert [chapter.heading for chapter in found.chapters] == HEADINGS
+    assert sorted(part.first.strip() for part in found.dropped) == ["书名", "版权页"]
+    stories = [f"The Story of {n}\n" + "It was a dark night. " * 40 + "\n" for n in range(12)]
+    found = cut(*stories, is_epub=True)
+    assert [chapter.heading for chapter in found.chapters] == [s.split("\n")[0] for s in stories]
+
+
+def test_few_chapters_of_unlike_length_stay_whole():
+    found = cut("".join(f"第{n}回\n{BODY * (1 + n % 3)}" for n in range(1, 7)))
+    assert numbers(found) == [1, 2, 3, 4, 5, 6]
+    assert found.cut_by == "headings"
+    assert "only 6 chapters" in found.warnings[0]
+
+
+def test_two_chapters_are_cut_into_parts_that_do_not_cross_their_border():
+    found = cut(f"第1回\n{BODY * 8}第2回\n{BODY * 12}")
+    assert found.cut_by == "equal parts"
+    assert numbers(found) == list(range(1, 21))
+    assert found.chapters[8].text.startswith("第2回")
+    assert [c.heading for c in found.chapters[7:9]] == ["第1回 (8/8)", "第2回 (1/12)"]
+    assert all(chapter.text.endswith("\n") for chapter in found.chapters)  # cut at paragraphs
+    assert "corpus.heading" in found.warnings[0]
+
+
+def test_parts_do_not_cross_the_border_of_two_files():
+    found = cut("甲甲甲甲甲。\n" * 40, "乙乙乙乙乙。\n" * 60)
+    assert found.cut_by == "equal parts"
+    assert len(found.chapters) == 20
+    assert not any("甲" in chapter.text and "乙" in chapter.text for chapter in found.chapters)
+
+
+def test_one_long_line_is_cut_after_sentences():
+    found = cut("宝玉笑道。" * 200)
+    assert len(found.chapters) == 20
+    assert all(chapter.text.rstrip().endswith("。") for chapter in found.chapters)
+
+
+def test_a_text_that_is_too_short_has_a_problem():
+    assert "too short" in cut("宝玉。").problem
+    assert "too short" in cut("书名\n一段。\n" + "".join(f"第{n}回\n" for n in range(1, 31))).problem
+    assert "table of contents" in cut("".join(f"第{n}回\n" for n in range(1, 31))).problem
+
+
+def test_a_pattern_of_the_users_own_cuts_the_book():
+    poems = "".join(f"{n:03d}张九龄：感遇\n{BODY}" for n in range(1, 31))
+    assert cut(poems).cut_by == "equal parts"
+    found = cut(poems, heading=r"^\d{3}")
+    assert numbers(found) == list(range(1, 31))
+    assert found.chapters[2].heading == "003张九龄：感遇"
+    with pytest.raises(CorpusError, match="no line matches"):
+        cut(poems, heading="^nothing")

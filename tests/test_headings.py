@@ -1,0 +1,314 @@
+"""Which lines of a book begin its chapters. Every input is made here."""
+
+import re
+
+import pytest
+
+from hlm_jax.book.headings import candidates, number_in, numbers_in
+from hlm_jax.book.outline import outline, outline_by
+
+BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细，一声也无。黛玉在里面叹了一声。\n" * 4
+PROSE = "It was late in the evening, and nobody had seen the lamps being lit.\n" * 6
+
+
+def book(*lines, body=BODY):
+    return "".join(f"{line}\n{body}" for line in lines)
+
+
+def han(n):
+    """1 to 199 as 一百二十一 is written."""
+    digits = "零一二三四五六七八九"
+    hundreds, rest = divmod(n, 100)
+    tens, ones = divmod(rest, 10)
+    text = "一百" if hundreds else ""
+    if hundreds and not tens and ones:
+        text += "零"
+    if tens:
+        text += ("" if tens == 1 and not hundreds else digits[tens]) + "十"
+    return text + (digits[ones] if ones else "")
+
+
+def numbers(text, **more):
+    return [start.number for start in outline(text, **more).starts]
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("第一百二十回 甄士隐详说太虚情", 120),
+        ("第一二零回", 120),
+        ("第一〇〇回", 100),
+        ("第120回", 120),
+        ("第１２回", 12),
+        ("第001章", 1),
+        ("第廿一回", 21),
+        ("第卅回", 30),
+        ("第卅五回", 35),
+        ("第卌二章", 42),
+        ("第两回", 2),
+        ("第壹回", 1),
+        ("第拾贰章", 12),
+        ("第一千零一十章", 1010),
+        ("第一百零五回", 105),
+        ("第一百一回", 101),
+        ("第百二十回", 120),
+        ("第十回", 10),
+        ("第 一 回", 1),
+        ("第\u3000二十\u3000一\u3000回", 21),
+        ("正文 第五回 捉奸情", 5),
+        ("上卷 第五回", 5),
+        ("## 第七章 标题", 7),
+        ("【第十章】", 10),
+        ("《红楼梦》第三回", 3),
+        ("第一卷 第三回 标题", 3),
+        ("卷之十一 标题", 11),
+        ("卷三十八 两错认莫大姐私奔", 38),
+        ("第3节", 3),
+        ("第三则", 3),
+        ("第六折", 6),
+        ("第二篇", 2),
+        ("第二部", 2),
+        ("第四集", 4),
+        ("Chapter I.", 1),
+        ("CHAPTER XLII", 42),
+        ("Chapter 12: The Storm", 12),
+        ("CHAPTER TWENTY-ONE", 21),
+        ("Chapter the Third", 3),
+        ("第十七至十八回 大观园试才题对额", 17),
+        ("学而第一", 1),
+        ("宝玉笑道", None),
+        ("Chapterhouse", None),
+    ],
+)
+def test_numerals_of_all_forms(line, number):
+    assert number_in(line) == number
+    found = candidates(line + "\n")
+    assert (found[0].first if found else None) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("012", 12),
+        ("chapter-10", 10),
+        ("3. Title", 3),
+        ("十二、标题", 12),
+        ("一", 1),
+        ("红楼梦 12", 12),
+        ("005 第一回 标题", 5),
+        ("notes", None),
+    ],
+)
+def test_numbers_of_file_names(name, number):
+    assert number_in(name) == number
+
+
+def test_every_number_of_a_line_is_read():
+    assert numbers_in("第一卷 第三回 标题") == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "第{han}回 甄士隐梦幻识通灵",
+        "第{han}回甄士隐梦幻识通灵贾雨村风尘怀闺秀",
+        "第{n}章",
+        "第{n:03d}章 标题",
+        "第 {n} 节",
+        "正文 第{han}回",
+        "【第{han}回】 标题",
+        "## 第{n}章",
+        "红楼梦 第{han}回",
+        "红楼梦第{han}回 标题",
+        "卷之{han} 标题",
+        "卷{han}",
+        "第{han}折　标题",
+        "第{han}则",
+        "Chapter {n}",
+        "CHAPTER {n}. The Title",
+        "第{han}回　" + "一个很长的题目" * 10,
+        "第{han}回 题目诗曰：宝玉笑道，这话说得是。黛玉听了，也笑了。",
+    ],
+)
+def test_forms_of_headings(form):
+    lines = [form.format(n=n, han=han(n)) for n in range(1, 31)]
+    found = outline(book(*lines))
+    assert [start.number for start in found.starts] == list(range(1, 31))
+    assert found.warnings == ()
+
+
+def test_roman_numbers_and_words():
+    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    assert numbers(book(*(f"CHAPTER {n}." for n in roman), body=PROSE)) == list(range(1, 13))
+    words = ["One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "TEN"]
+    assert numbers(book(*(f"Chapter {n}" for n in words), body=PROSE)) == list(range(1, 11))
+
+
+def test_prefixes_may_vary_within_a_book():
+    lines = [f"{'正文 ' if n % 3 else ''}第{han(n)}回 标题" for n in range(1, 21)]
+    assert numbers(book(*lines)) == list(range(1, 21))
+
+
+HEADINGS = [f"第{han(n)}回 题目之{han(n)}" for n in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "第四回中既将薛家母子在荣府内寄居等事略已表明，此回则暂不能写矣。",
+        "第六回合，两人又斗了起来，不分胜负。",
+        "第六回说到刘姥姥进了荣国府，只见门前车马甚多。",
+        "第一回",
+        "第五回完",
+        "（第五回完）",
+        "第五回 终",
+    ],
+)
+def test_a_sentence_that_begins_like_a_heading_is_none(sentence):
+    text = book(*HEADINGS)
+    at = text.index("第六回")
+    found = outline(text[:at] + sentence + "\n" + text[at:])
+    assert [start.number for start in found.starts] == list(range(1, 13))
+    at = text.index("\n", text.index("第五回")) + 1  # right below a heading
+    found = outline(text[:at] + sentence + "\n" + text[at:])
+    assert [start.heading for start in found.starts] == HEADINGS
+
+
+@pytest.mark.parametrize("label", ["", "目录\n", "目 錄：\n", "【目录】\n"])
+@pytest.mark.parametrize("page", ["", " …… 12", "\t3"])
+def test_a_table_of_contents_is_no_chapter(label, page):
+    table = label + "".join(f"{line}{page}\n" for line in HEADINGS)
+    text = "书名\n" + table + "这是一篇序言，讲这本书的来历。\n" * 20 + book(*HEADINGS)
+    found = outline(text)
+    assert [start.number for start in found.starts] == list(range(1, 13))
+    assert found.starts[0].at == text.rindex("第一回")
+    ((start, end),) = found.contents
+    assert text[start:end] == table
+    assert found.warnings == ()
+
+
+def test_a_table_of_contents_with_titles_on_lines_of_their_own_is_no_chapter():
+    table = "".join(f"第{han(n)}回\n甄士隐梦幻识通灵\n" for n in range(1, 13))
+    found = outline(table + "序言。\n" * 90 + book(*HEADINGS))
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert len(found.contents) == 1
+
+
+def test_a_table_of_contents_without_chapters_is_no_chapter():
+    text = "书名\n" + "".join(f"第 {han(n)} 回　标题\n" for n in range(1, 41))
+    assert outline(text).starts == ()
+    assert len(outline(text).contents) == 1
+
+
+def test_summaries_of_the_chapters_are_no_chapters():
+    summary = "这一回讲甄士隐做了一个梦，醒来之后女儿丢了，家也烧了，他便跟着道士走了。\n" * 2
+    summaries = book(*HEADINGS, body=summary)
+    text = summaries + book(*HEADINGS, body=BODY * 3)
+    found = outline(text)
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert found.starts[0].at >= len(summaries)
+    assert len(found.apart) == 1
+
+
+def test_a_list_of_acts_in_the_story_is_text():
+    acts = "第一出《豪宴》；\n第二出《乞巧》；\n第三出《仙缘》；\n第四出《离魂》。\n"
+    text = book(*HEADINGS[:6]) + acts + BODY + book(*HEADINGS[6:])
+    found = outline(text)
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert found.contents == ()
+
+
+def test_two_levels_are_cut_at_the_lower_one():
+    text = ""
+    for volume in range(1, 4):
+        text += f"第{han(volume)}卷 卷名\n"
+        text += book(*(f"第{han(n)}回 标题" for n in range(4 * volume - 3, 4 * volume + 1)))
+    found = outline(text)
+    assert [start.number for start in found.starts] == list(range(1, 13))
+    assert text[found.starts[4].at :].startswith("第二卷")  # the volume's name opens its chapter
+    assert found.warnings == ()
+
+
+def test_numbers_may_start_anew_in_every_volume():
+    text = ""
+    for volume in range(1, 4):
+        text += f"第{han(volume)}卷\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
+    assert numbers(text) == [1, 2, 3, 4, 5] * 3
+    assert outline(text).warnings == ()
+    parts = "".join(
+        f"PART {part}\n" + book(*(f"Chapter {n}" for n in range(1, 6)), body=PROSE)
+        for part in ("ONE", "TWO")
+    )
+    assert numbers(parts) == [1, 2, 3, 4, 5] * 2
+    one_line = [f"第{han(v)}卷 第{han(n)}章 标题" for v in (1, 2) for n in range(1, 6)]
+    assert numbers(book(*one_line)) == [1, 2, 3, 4, 5] * 2
+
+
+def test_lower_headings_in_one_chapter_alone_do_not_cut_the_book():
+    sections = book(*(f"第{han(n)}节" for n in range(1, 20)))
+    text = book(*HEADINGS[:5]) + sections + book(*HEADINGS[5:])
+    assert [start.heading for start in outline(text).starts] == HEADINGS
+
+
+@pytest.mark.parametrize(
+    ("wanted", "warning"),
+    [
+        ([1, 2, 3, 4, 5, 7, 8, 9], "gap: no chapter 6"),
+        ([1, 2, 3, 4, 8, 9, 10], "gap: no chapter 5 to 7"),
+        ([1, 2, 3, 4, 4, 5, 6], "repeat: chapter 4"),
+        ([1, 2, 3, 1, 2, 3], "jump back: chapter 1 follows 3"),
+        ([31, 32, 33, 34], "first chapter is numbered 31"),
+    ],
+)
+def test_gaps_repeats_and_jumps_are_named(wanted, warning):
+    found = outline(book(*(f"第{han(n)}回 题目{i}" for i, n in enumerate(wanted))))
+    assert [start.number for start in found.starts] == wanted
+    assert any(warning in line for line in found.warnings), found.warnings
+
+
+def test_a_misnumbered_chapter_is_kept():
+    wrong = [n if n != 7 else 17 for n in range(1, 13)]
+    found = outline(book(*(f"第{han(n)}回 题目{i}" for i, n in enumerate(wrong))))
+    assert [start.number for start in found.starts] == wrong
+    assert len(found.warnings) == 2
+
+
+def test_another_unit_fills_a_gap():
+    lines = [f"第{han(n)}{'章' if n == 6 else '回'} 标题" for n in range(1, 13)]
+    assert numbers(book(*lines)) == list(range(1, 13))
+
+
+def test_a_heading_repeated_in_its_own_chapter_is_marked():
+    text = "".join(f"{line}\n{line}\n{BODY}{line}\n{BODY}" for line in HEADINGS)
+    found = outline(text)
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert len(found.repeated) == 24
+    assert all(text[slice(*place)].strip() in HEADINGS for place in found.repeated)
+
+
+def test_a_heading_of_two_chapters_leaves_no_gap():
+    lines = [f"第{han(n)}回" for n in range(1, 17)] + ["第十七至十八回 大观园"]
+    lines += [f"第{han(n)}回" for n in range(19, 25)]
+    assert outline(book(*lines)).warnings == ()
+    assert len(outline(book(*lines)).starts) == 23
+
+
+def test_a_stray_heading_is_named_and_left_in_the_text():
+    text = book(*HEADINGS[:6]) + book("第九十回 别的题目") + book(*HEADINGS[6:])
+    found = outline(text)
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert any("第九十回" in line for line in found.warnings)
+
+
+def test_a_pattern_of_the_users_own():
+    text = "".join(f"{n:03d}张九龄：感遇\n兰叶春葳蕤，桂华秋皎洁。\n" for n in range(1, 31))
+    found = outline_by(re.compile(r"^\d{3}"), text)
+    assert [start.number for start in found.starts] == list(range(1, 31))
+    found = outline_by(re.compile(r"^=+ (?P<number>\w+)"), "=== IV here\ntext\n== VI\ntext\n")
+    assert [start.number for start in found.starts] == [4, 6]
+    assert "gap: no chapter 5" in found.warnings[0]
+
+
+def test_headings_of_a_long_book_are_found_in_linear_time():
+    text = book(*(f"第{n}章 标题" for n in range(1, 2001)))
+    assert numbers(text) == list(range(1, 2001))

@@ -1,0 +1,191 @@
+import itertools
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hlm_jax.book.corpus import Chapter, split_chapters
+from hlm_jax.errors import UserError
+from hlm_jax.measures.leakage import GRAM, Copy, Leakage, find_leakage, problems, refuse
+
+
+def prose(seed, length):
+    """Random Chinese characters with some punctuation: no 24-gram of two seeds is the same."""
+    characters = [chr(code) for code in range(0x4E00, 0x5E00)] + list("，。") * 300
+    return "".join(random.Random(seed).choices(characters, k=length))
+
+
+def book(*texts, held_out=True):
+    chapters = [Chapter(i, f"第{i}回", text) for i, text in enumerate(texts, start=1)]
+    return split_chapters(chapters, held_out=held_out)
+
+
+def novel(n):
+    return [prose(seed, 400) for seed in range(n)]
+
+
+def test_fractions_of_a_book_made_by_hand():
+    shared, own = "".join(map(chr, range(0x4E00, 0x4E00 + 26))), "龘" * 10
+    splits = {
+        "train": [Chapter(1, "", shared + "甲乙丙丁"), Chapter(2, "", "甲" * 100)],
+        # 26 + 10 characters have 13 24-grams; 3 lie within the 26.
+        "val": [Chapter(3, "", shared + own)],
+        # A chapter counts a 24-gram once; 23 characters have none.
+        "test": [Chapter(4, "", "丑" * 50), Chapter(5, "", shared[:23])],
+    }
+    leakage = find_leakage(splits)
+    assert leakage == Leakage(3 / 14, ((splits["val"][0], 3 / 13),), ())
+    assert problems(leakage) == [
+        "21.4% of the held-out text stands in training chapters too, which flatters every figure "
+        "on it: chapter 3 23%"
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["train", "val", "test"]),
+            st.lists(st.sampled_from(["甲" * 9, "乙" * 9, "丙", "，\n", "x"]), max_size=20),
+        ),
+        max_size=6,
+    )
+)
+def test_fractions_are_those_of_plain_sets(chapters):
+    splits = {"train": [], "val": [], "test": []}
+    for number, (split, parts) in enumerate(chapters, start=1):
+        splits[split].append(Chapter(number, "", "".join(parts)))
+
+    def grams(chapter):
+        text = "".join(filter(str.isalnum, chapter.text))
+        return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)}
+
+    known = set().union(*map(grams, splits["train"]))
+    held_out = [gram for c in splits["val"] + splits["test"] for gram in grams(c)]
+    leakage = find_leakage(splits)
+    assert leakage.fraction == sum(g in known for g in held_out) / max(1, len(held_out))
+    book = list(itertools.chain(*splits.values()))
+    for copy in leakage.copies:
+        own, other = grams(copy.chapter), grams(copy.source)
+        assert 0.5 <= copy.fraction <= len(own & other) / len(own)
+    # Whatever repeats a chapter word for word is found, unless the text stands before both.
+    for a, b in itertools.combinations(sorted(book, key=lambda c: c.number), 2):
+        before = set().union(*(grams(c) for c in book if c.number < a.number))
+        if grams(b) and grams(a) == grams(b) and not grams(a) & before:
+            assert any(copy.chapter == b and copy.fraction == 1 for copy in leakage.copies)
+
+
+def test_a_held_out_chapter_that_stands_in_training_is_named():
+    texts = novel(20)
+    texts[16] = texts[9]
+    splits = book(*texts)
+    leakage = find_leakage(splits)
+    ten, seventeen = splits["val"][0], splits["train"][13]
+    assert leakage.copies == (Copy(seventeen, ten, 1.0, ("train", "val")),)
+    assert leakage.chapters == ((ten, 1.0),)
+    assert leakage.fraction == pytest.approx(1 / 4, abs=0.02)
+    held_out, copies = problems(leakage)
+    assert re.fullmatch(r"2\d\.\d% of the held-out text .*: chapter 10 \(第10回\) 100%", held_out)
+    assert copies == "chapter 17 (第17回) repeats chapter 10 (第10回), 100% of it"
+    refuse(leakage)
+
+
+def test_a_book_that_stands_twice_in_the_file_is_refused_with_the_range_to_remove():
+    texts = novel(12)
+    with pytest.raises(UserError) as error:
+        refuse(find_leakage(book(*texts, *texts)))
+    assert str(error.value) == (
+        "100.0% of the held-out text stands in training chapters too: chapters 13 to 24 "
+        "(第13回 to 第24回) repeat chapters 1 to 12 (第1回 to 第12回), 100% of each; "
+        "remove chapters 13 to 24"
+    )
+
+
+def test_copies_are_found_without_held_out_chapters():
+    texts = novel(12)
+    leakage = find_leakage(book(*texts, *texts, held_out=False))
+    assert leakage.fraction == 0.0
+    assert leakage.chapters == ()
+    assert len(leakage.copies) == 12
+    assert len(problems(leakage)) == 1
+    refuse(leakage)
+
+
+def test_punctuation_and_layout_do_not_hide_a_copy():
+    texts = novel(10)
+    texts[9] = "　　" + re.sub("，", "、", texts[2]).replace("。", "”\n\n“")
+    (copy,) = find_leakage(book(*texts)).copies
+    assert (copy.chapter.number, copy.source.number, copy.fraction) == (10, 3, 1.0)
+
+
+@pytest.mark.parametrize(("kept", "found"), [(260, True), (140, False)])
+def test_a_chapter_is_a_copy_from_one_half_on(kept, found):
+    texts = novel(9)
+    texts[8] = texts[3][:kept] + texts[8][: 400 - kept]
+    copies = find_leakage(book(*texts)).copies
+    assert bool(copies) == found
+    assert all((c.chapter.number, c.source.number) == (9, 4) for c in copies)
+
+
+def test_a_short_chapter_that_later_long_ones_contain_is_the_copy():
+    texts = novel(10)
+    texts[8] += prose(100, 4000) + texts[3]
+    texts[9] += prose(101, 4000) + texts[3][:300]
+    (copy,) = find_leakage(book(*texts)).copies
+    assert (copy.chapter.number, copy.source.number, copy.fraction) == (4, 9, 1.0)
+
+
+def test_formulas_at_the_ends_of_chapters_are_no_leakage():
+    end = "要知端的，再看下回。未知后事如何，且听下回分解。"
+    leakage = find_leakage(book(*(text + end for text in novel(20))))
+    assert leakage.fraction == 0.0
+    assert problems(leakage) == []
+
+
+def test_a_leak_that_no_copy_explains_names_the_held_out_chapters():
+    texts = novel(10)
+    for held_out in (4, 9):  # a third of each of two training chapters
+        texts[held_out] = "".join(texts[held_out - k][:150] for k in (3, 2)) + texts[held_out][:100]
+    leakage = find_leakage(book(*texts))
+    assert leakage.copies == ()
+    assert leakage.fraction > 0.5
+    with pytest.raises(
+        UserError, match=r"too: chapter .* \d\d%, chapter .* \d\d%; remove chap"
+    ) as e:
+        refuse(leakage)
+    assert str(e.value).endswith("remove chapters 5, 10")
+
+
+@pytest.mark.parametrize(
+    ("fraction", "warned", "refused"),
+    [(0.0, 0, 0), (0.029, 0, 0), (0.03, 1, 0), (0.3, 1, 0), (0.301, 1, 1)],
+)
+def test_thresholds(fraction, warned, refused):
+    chapter = Chapter(5, "", "")
+    leakage = Leakage(fraction, ((chapter, fraction),), ())
+    assert len(problems(leakage)) == warned
+    if refused:
+        with pytest.raises(UserError, match=r"30\.1% of the held-out .*remove chapter 5$"):
+            refuse(leakage)
+    else:
+        refuse(leakage)
+
+
+def test_many_scattered_copies_are_counted_instead_of_listed():
+    texts = [text for text in novel(20) for _ in range(2)]
+    lines = problems(find_leakage(book(*texts)))
+    assert len(lines) == 5
+    assert lines[-1] == "17 more chapters repeat others"
+
+
+def test_a_book_without_chapters_or_24_grams_has_no_leakage():
+    none = Leakage(0.0, (), ())
+    assert find_leakage(book()) == find_leakage(book(*["短"] * 20)) == none
+
+
+def test_a_sound_novel_raises_no_alarm(edition):
+    leakage = find_leakage(split_chapters(edition.chapters, held_out=True))
+    assert leakage.fraction < 0.001
+    assert problems(leakage) == []
