@@ -16,7 +16,7 @@ setup(
         "sentencepiece>=0.2.1,<0.4",
         "numpy>=2.0,<3",
         "ml_collections>=1.1,<2",
-        "charset-normalizer>=3.4,<4",
+        "lxml>=5.2,<7",
         "opencc>=1.1.9,<2",
         "matplotlib>=3.9,<4",
         "tensorboardX>=2.6.2,<3",

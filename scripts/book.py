@@ -7,6 +7,7 @@ folder; without it, the default edition. Config keys are set as in training.
 import argparse
 import json
 import shlex
+from typing import Any
 
 from hlm_jax import cli
 
@@ -46,7 +47,8 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     book = corpus.load_corpus(**config.corpus, strict=False)
     splits = corpus.split_chapters(book.chapters, **config.split)
     book.report["warnings"] += problems(find_leakage(splits))
-    settings, per_character = {}, None
+    settings: dict[str, Any] = {}
+    per_character = None
     texts = [chapter.text for chapter in splits["train"]]
     try:
         tokenizer, settings = fitting_settings(

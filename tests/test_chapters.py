@@ -38,7 +38,9 @@ def test_title_page_and_preface_are_left_out_and_named():
     assert any("楔子" in warning for warning in found.warnings)  # it is long: how to keep it
 
 
-@pytest.mark.parametrize("title", ["楔子", "引首", "自序", "楔子 张天师祈禳瘟疫", "PROLOGUE", "【引子】"])
+@pytest.mark.parametrize(
+    "title", ["楔子", "引首", "自序", "楔子 张天师祈禳瘟疫", "PROLOGUE", "【引子】"]
+)
 def test_a_prologue_is_chapter_0(title):
     found = cut(f"书名\n{title}\n{BODY}{BODY}" + BOOK)
     assert numbers(found) == list(range(13))
@@ -152,7 +154,9 @@ def test_one_long_line_is_cut_after_sentences():
 
 def test_a_text_that_is_too_short_has_a_problem():
     assert "too short" in cut("宝玉。").problem
-    assert "too short" in cut("书名\n一段。\n" + "".join(f"第{n}回\n" for n in range(1, 31))).problem
+    assert (
+        "too short" in cut("书名\n一段。\n" + "".join(f"第{n}回\n" for n in range(1, 31))).problem
+    )
     assert "table of contents" in cut("".join(f"第{n}回\n" for n in range(1, 31))).problem
 
 

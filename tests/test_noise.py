@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hlm_jax.book import licences, noise, site_lines
+from hlm_jax.book import licences, noise, pages, site_lines
 from hlm_jax.book.files import CorpusError
 from hlm_jax.book.noise import remove_noise
 
@@ -71,7 +71,10 @@ def test_gutenberg_two_books_in_one_file():
     [
         "He had the Bible that Gutenberg printed.\n\nIt was worth a fortune.\n",
         "I found it at Project Gutenberg, she said.\n\nHe laughed.\n\nThey left.\n",
+        "He laughed.\n\nWe left.\n\nI found it at Project Gutenberg, she said.\n",
+        "It was Project Gutenberg's license, a trademark and a refund.\n\nHe laughed.\n",
         "The end of the project was near.\n\nShe gave a donation.\n",
+        "He gave it a Creative Commons license.\n\nThey left.\n",
         "Title: none\n\nHe wrote nothing else.\n",
     ],
 )
@@ -214,9 +217,9 @@ def test_what_only_looks_like_a_page_mark_stays(line):
 
 
 def test_page_mark_inside_a_sentence():
-    assert noise.page_marks("he said [Pg 12] so; some[Pg 13]thing") == ("he said so; something", 2)
+    assert pages.page_marks("he said [Pg 12] so; some[Pg 13]thing") == ("he said so; something", 2)
     text = "he went\n\n[Page 12]\n\nhome again."
-    assert noise.page_marks(text) == ("he went\nhome again.", 1)
+    assert pages.page_marks(text) == ("he went\nhome again.", 1)
 
 
 def numbered(ending):
@@ -230,18 +233,41 @@ def test_numbers_that_rise_inside_sentences_are_pages():
     assert not any(char.isdigit() for char in done.texts[0])
 
 
+def test_a_running_header_goes_with_the_page_numbers():
+    text = numbered("，只见").replace("\n却说", "\n\n石头记\n\n却说")
+    done = cleaned(text)
+    assert done.counts == {"page_marks": 19}
+    assert "石头记" not in done.texts[0]
+    assert "石头记" in cleaned(numbered("。").replace("\n却说", "\n石头记\n却说")).texts[0]
+
+
+@pytest.mark.parametrize("mark", ["{}", "- {} -", "－{}－", "第 {} 页"])
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_a_wrapped_book_is_joined_over_its_page_marks(mark, blank):
+    prose = (
+        "却说宝玉因见众人都在房中，便往园里来，只见黛玉坐在石上，手里拿着一本书，" * 5 + "不提。"
+    )
+    lines = ["　　" + prose[:28], *(prose[i : i + 30] for i in range(28, len(prose), 30))] * 40
+    for page in range(13, 0, -1):
+        lines.insert(page * 20, f"{blank}{mark.format(page)}{blank}")
+    done = cleaned("\n".join(lines))
+    assert [line for line in done.texts[0].split("\n") if line] == ["　　" + prose] * 40
+    assert done.counts["page_marks"] == 13
+
+
 @pytest.mark.parametrize(
     "text",
     [
         numbered("。"),  # chapter numbers
         "".join(f"{n}\n春眠不觉晓\n处处闻啼鸟\n" for n in range(1, 20)),  # poems
+        "".join(f"{n}\n" + "春眠不觉晓\n处处闻啼鸟\n" * 40 for n in range(1, 20)),
         numbered("，只见") + "7\n",  # not rising
     ],
 )
 def test_other_numbers_stay_and_are_noted(text):
     done = cleaned(text)
     assert done.texts[0] == text
-    assert "lines with only a number" in done.notes[0]
+    assert "line with only a number" in done.notes[0]
 
 
 SITE_LINES = """更新时间：2012-3-4 12:00:00 本章字数：3045
@@ -293,7 +319,9 @@ NOVEL_LINES = """他打开电脑，输入www.example.com，屏幕上什么也没
 版权归作者所有，这句话他念了三遍。
 全书完
 他想下载一个txt文件。
-公众号令一声，三军齐发。"""
+公众号令一声，三军齐发。
+“免费下载请到www.example.com。”
+小城里的人都知道那个论坛的地址是www.example.com，于是人人到那里看新闻。"""
 
 
 @pytest.mark.parametrize("line", SITE_LINES.split("\n"))
@@ -318,7 +346,7 @@ def test_site_insertions_inside_a_line():
     text = "宝玉（他的网页www.example.com）笑道。\n"
     done = cleaned(text)
     assert done.texts[0] == text
-    assert "web addresses" in done.notes[0]
+    assert "web address" in done.notes[0]
 
 
 def test_chapter_end_marks():
@@ -349,7 +377,7 @@ def test_brackets(brackets, text, right):
 
 def test_an_unbalanced_bracket_is_noted_with_its_place():
     notes = cleaned("一\n二【批三\n", brackets="【】").notes
-    assert notes == ("line 2: 【 without its other half was left in (…一 二【批三 …)",)
+    assert notes == ("left in: 【 without its other half, line 2: …一 二【批三 …",)
 
 
 @pytest.mark.parametrize("brackets", ["【", "【】【】", "（）【"])
@@ -361,9 +389,9 @@ def test_brackets_must_be_pairs(brackets):
 def test_notes_of_what_was_left_in():
     notes = remove_noise(["一□二□\ue000<unk> 求收藏的人\n"]).notes
     assert notes == (
-        "1 words of download sites (求收藏) were left in",
-        "3 characters without a glyph (□ U+E000) were left in",
-        "1 words in angle brackets (<unk>) were left in",
+        "left in: 1 × word of download sites (求收藏)",
+        "left in: 3 × character without a glyph (□ U+E000)",
+        "left in: 1 × word in angle brackets (<unk>)",
     )
 
 

@@ -106,9 +106,12 @@ def test_a_run_that_trains_on_all_chapters_holds_some_out_for_the_human_overlap(
     assert Reference(splits).overlap_index.measure(text).copied_fraction < 0.2
 
 
-def test_a_book_of_few_chapters_has_no_human_overlap():
+def test_a_short_book_is_split_for_the_human_overlap_and_one_chapter_has_none():
     chapters = [Chapter(number, "", "宝玉笑道。") for number in range(1, 10)]
-    assert Reference(split_chapters(chapters, held_out=False)).human_overlap is None
+    human = Reference(split_chapters(chapters, held_out=False)).human_overlap
+    assert human is not None
+    assert human.chars == 5  # one chapter of the nine
+    assert Reference(split_chapters(chapters[:1], held_out=False)).human_overlap is None
 
 
 def test_a_book_in_a_folder_that_is_closed_to_the_reader_is_one_line(tmp_path, monkeypatch):

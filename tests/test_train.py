@@ -32,7 +32,8 @@ def test_a_run_leaves_what_it_promises(trained):
     assert (workdir / "loss.png").read_bytes().startswith(b"\x89PNG")
     samples = sorted(p.name for p in (workdir / "samples").iterdir())
     assert samples == ["step_000006.txt", "step_000012.txt"]
-    assert (workdir / "samples" / samples[1]).read_text(encoding="utf-8").startswith("宝玉笑道：")
+    sample = (workdir / "samples" / samples[1]).read_text(encoding="utf-8")
+    assert len(sample) > 5  # the beginning of a chapter, by a model of twelve steps
     files = {p.name for p in (workdir / "tokenizer").iterdir()}
     assert files == {"tokenizer.model", "vocab.json", "merges.txt"}
     report = json.loads((workdir / "corpus.json").read_text(encoding="utf-8"))
@@ -393,7 +394,7 @@ def test_print_config_resolves_and_counts():
     done = captured(train_command.main, words)
     assert done.returncode == 0, done.stderr
     assert "batch_size: 32" in done.stdout
-    assert "宝玉笑道：" in done.stdout
+    assert "repetition_penalty: 1.0" in done.stdout
     assert "3e-05" in done.stdout
     assert "parameters: 89,092,608" in done.stdout
 

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ def load_corpus(
     *,
     path: str,
     edition: str,
-    revision: int,
     cache_dir: str,
     convert: str,
-    heading: str,
-    drop_brackets: str,
     parts: int,
+    revision: int = editions.REVISION,
+    heading: str = "",
+    drop_brackets: str = "",
     write_cache: bool = True,
     strict: bool = True,
 ) -> Corpus:
@@ -53,12 +53,12 @@ def load_corpus(
       path: a text, HTML or EPUB file, or a folder of them; empty for the edition. The edition's
         own raw text is recognised and cleaned by the edition's rules.
       edition: "zhiyanzhai", the only edition fetched by name; used when `path` is empty.
-      revision: of the edition's cleaning (edition.REVISION).
       cache_dir: where the fetched edition is kept.
       convert: an OpenCC configuration such as "t2s" (traditional -> simplified), empty for none.
+      parts: into how many parts a book without chapters is cut.
+      revision: of the edition's text.
       heading: a regular expression that matches the book's heading lines; empty to detect them.
       drop_brackets: pairs of brackets whose content is left out, such as "【】（）".
-      parts: into how many parts a book without chapters is cut.
       write_cache: whether an edition fetched now is written to `cache_dir`.
       strict: False also returns a book that is too short to be trained on.
 
@@ -218,9 +218,9 @@ def split_chapters(
     return splits | {"train": splits["train"][::train_every]}
 
 
-def describe_split(splits: dict[str, list[Chapter]]) -> str:
+def describe_split(splits: Mapping[str, Sequence[Chapter]]) -> str:
     """One line: which chapters are held out, and by which rule."""
-    held = splits["val"] + splits["test"]
+    held = [*splits["val"], *splits["test"]]
     if not held:
         return "held out: nothing; every chapter is trained on"
     total = sum(len(c.text) for chapters in splits.values() for c in chapters)

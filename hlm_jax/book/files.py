@@ -188,7 +188,7 @@ def _content(data: bytes, path: Path, name: str) -> _Content:
     left_out: list[Dropped] = []
     if path.suffix.lower() in (".html", ".htm", ".xhtml") or is_html(text):
         decoded = decode_html(data, str(path))
-        text, left_out = html_text(decoded.text)
+        text, left_out = html_text(decoded.text, str(path))
         encoding = f"html ({decoded.encoding})"
     if not text.strip():
         raise CorpusError(f"{path}: no text in it")

@@ -1,11 +1,12 @@
 """Settings of a config that suit the length of a book: its vocabulary and the number of steps."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hlm_jax.book.tokenizer import Tokenizer, train_tokenizer
+from hlm_jax.book.tokenizer import Tokenizer, TokenizerError, train_tokenizer
 from hlm_jax.keys import SMALLEST_VOCABULARY
 
 CHARS_PER_TOKEN = 96  # training characters for every token of the vocabulary, as in configs/tiny.py
@@ -38,7 +39,17 @@ def fitting_settings(
     enough = max(counts.total() // CHARS_PER_TOKEN, _needed(counts, character_coverage))
     if enough < vocab_size:
         vocab_size = settings["model.vocab_size"] = math.ceil(enough / 100) * 100
-    tokenizer = train_tokenizer(texts, vocab_size=vocab_size, character_coverage=character_coverage)
+    try:
+        tokenizer = train_tokenizer(
+            texts, vocab_size=vocab_size, character_coverage=character_coverage
+        )
+    except TokenizerError as error:
+        if error.largest is None:
+            raise
+        vocab_size = settings["model.vocab_size"] = error.largest
+        tokenizer = train_tokenizer(
+            texts, vocab_size=vocab_size, character_coverage=character_coverage
+        )
     tokens = sum(len(tokenizer.encode(text)) + 1 for text in texts)
     while block_size > 16 and tokens < 2 * block_size + 1:
         block_size = settings["model.block_size"] = block_size // 2
@@ -53,9 +64,7 @@ def fitting_settings(
 
 def _needed(counts: Counter[str], character_coverage: float) -> int:
     """The smallest sensible vocabulary: bytes, the characters that get tokens, some merges."""
-    covered, characters = 0, 0
-    for characters, (_, count) in enumerate(counts.most_common(), start=1):
-        covered += count
-        if covered >= character_coverage * counts.total():
-            break
+    covered = itertools.accumulate(count for _, count in counts.most_common())
+    wanted = character_coverage * counts.total()
+    characters = 1 + sum(1 for _ in itertools.takewhile(lambda so_far: so_far < wanted, covered))
     return SMALLEST_VOCABULARY + characters + MERGES

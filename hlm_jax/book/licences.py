@@ -13,7 +13,8 @@ _TITLE = re.compile(
 )
 MAX_LICENCE = 60_000  # characters; the longest is about 20,000
 _GUTENBERG = re.compile(
-    r"(?i:roject\s+gutenberg|gutenberg(?:™|-tm|\.org|\.net))|\*END\*? ?THE SMALL PRINT"
+    r"(?i:roject\s+gutenberg|gutenberg(?:™|-tm|\.org|\.net))"
+    r"|START: FULL LICEN|\*END\*? ?THE SMALL PRINT"
 )
 _MARK = re.compile(
     r"(?im)^[ \t]*(?:(?P<start>\*{3}[ \t]*START OF (?:THE|THIS) PROJECT GUTENBERG"
@@ -22,17 +23,19 @@ _MARK = re.compile(
     r"|\**[ \t]*(?:this is )?(?:the )?end of (?:the |this )?project gutenberg[^\n]*))"
 )
 _CREDIT = re.compile(
-    r"\s*(?:\[Transcriber[^\[\]]{0,3000}\][ \t]*\n?|[\[_]?(?:Produced by|E-?text prepared by|"
-    r"(?:This|The) e-?(?:text|book) was (?:produced|prepared|created|scanned)|Transcribed (?:from|by)|Scanned by|HTML version by|Prepared by|"
-    r"Transcriber(?:'|’)?s?(?:'|’)? notes?\b)(?:[^\n]+\n?){1,12})(?=\n|\Z)",
-    re.I,
+    r"\s*(?:\[Transcriber[^\[\]]{0,3000}\][ \t]*\n?"
+    r"|[\[_]?(?:Produced by|E-?text prepared by|Transcribed (?:from|by)|Scanned by|Prepared by"
+    r"|HTML version by|(?:This|The) e-?(?:text|book) was (?:produced|prepared|created|scanned)"
+    r"|Transcriber(?:'|’)?s?(?:'|’)? notes?\b)(?:[^\n]+\n?){1,12})(?=\n|\Z)",
+    re.IGNORECASE,
 )
 _LICENCE_WORDS = re.compile(
     r"electronic works?|Foundation|trademark|[Dd]onat|e[Bb]ooks?|[Ee]-?texts?|copyright|refund|"
     r"[Ww]arrant|WARRANT|^Section \d|^\d\.[A-F]\b|\btax\b|volunteer|[Ll]icense|Hart\b|\bfees?\b|"
     r"liab|damages|royalt|compliance|[Ww]eb ?(?:site|pages?)|newsletter",
-    re.M,
+    re.MULTILINE,
 )
+_OWN_WORDS = re.compile(r"^\d\.[A-F]\b|Foundation|electronic works?|solicit|trademark|e[Bb]ooks?")
 _METADATA = re.compile(
     r"(?:Title|Author|Translator|Editor|Illustrator|Release [Dd]ate|Posting Date|Language|Credits|"
     r"Character set encoding|Original publication|Most recently updated)\b.{0,40}:"
@@ -92,7 +95,7 @@ def cut_gutenberg(text: str) -> tuple[str, list[Dropped]]:
 
 
 def _paragraphs(text: str) -> list[re.Match]:
-    return list(re.finditer(r"(?m)^(?:[^\n]*[^\s][^\n]*(?:\n|\Z))+", text))
+    return list(re.finditer(r"(?m)^(?:[^\S\n]*\S[^\n]*(?:\n|\Z))+", text))
 
 
 def _unmarked_licence(text: str) -> int:
@@ -106,8 +109,9 @@ def _unmarked_licence(text: str) -> int:
             first, gap, strong = offset + paragraph.start(), 0, strong + 1
             words += weak
         elif weak:
-            # A fragment of the licence begins in the middle of a sentence.
-            if weak > 1 and strong and paragraph[0][0].islower():
+            # The licence may begin in the middle of a sentence, or with what only it speaks of.
+            sure = paragraph[0][0].islower() or _OWN_WORDS.search(paragraph[0])
+            if weak > 1 and strong and sure:
                 first = offset + paragraph.start()
         else:
             gap += 1
@@ -141,7 +145,8 @@ _NOTICE = re.compile(
     r"(?m)^[ \t\u3000]*(?:本作品在[^\n]{0,60}[属屬][于於]公有[领領]域[^\n]*"
     r"|(?:Public domain){1,3}(?:false)*"
     r"|This (?:work|text|file) is (?:in the public domain|(?:released|licensed) under)[^\n]*"
-    r"|[^\n]{0,40}(?:知识共享|知識共享|创用CC|創用CC|Creative Commons)[^\n]{0,40}"
+    r"|(?:本|除|此|文字|内容|Text|All|Content|Unless|Except|This|Licensed)[^\n]{0,40}"
+    r"(?:知识共享|知識共享|创用CC|創用CC|Creative Commons)[^\n]{0,40}"
     r"(?:协议|協議|条款|條款|授权|授權|[Ll]icen[cs]e)[^\n]*)[ \t]*(?:\n|\Z)"
 )
 _NOTICE_HINT = re.compile(

@@ -140,21 +140,24 @@ def _strictly(data: bytes, codec: str) -> str | None:
     return None if "\0" in text else "\n".join(text.splitlines())
 
 
-def html_text(source: bytes | str) -> tuple[str, list[Dropped]]:
+def html_text(source: bytes | str, name: str = "HTML") -> tuple[str, list[Dropped]]:
     """The text of HTML or XHTML, one line for each block, and what was left out.
 
     White space is collapsed except in <pre>; entities are resolved; cells are separated by a space.
 
+    Args:
+      name: stands at the beginning of errors.
+
     Raises:
-      CorpusError: as `decode`.
+      CorpusError: as `decode`; also tags nested deeper than the parser goes.
     """
-    text = decode_html(source, "HTML").text if isinstance(source, bytes) else source
+    text = decode_html(source, name).text if isinstance(source, bytes) else source
     writer = _Writer()
-    writer.walk(_tree(text))
+    writer.walk(_tree(text, name))
     return writer.text(), writer.dropped()
 
 
-def _tree(text: str) -> Any:
+def _tree(text: str, name: str) -> Any:
     """The parsed document: as XML where it is well-formed, so that <title/> and <a/> are empty."""
     from lxml import etree  # late: most books are plain text
 
@@ -170,10 +173,16 @@ def _tree(text: str) -> Any:
             return etree.fromstring(body.strip().encode("utf-8", "replace"), parser)
         except etree.XMLSyntaxError:
             pass  # tag soup
+    # Never closed, these would nest deeper than the parser goes.
+    text = re.sub(
+        r"</?(?:font|b|i|u|em|strong|big|small|center)(?:\s[^<>]*)?>", "", text, flags=re.I
+    )
     loose = etree.HTMLParser(
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
     )
     tree = etree.fromstring(text.encode("utf-8", "replace"), loose)
+    if any("depth" in error.message for error in loose.error_log):
+        raise CorpusError(f"{name}: tags nested thousands deep; save it as plain text")
     return etree.Element("html") if tree is None else tree
 
 
@@ -194,7 +203,8 @@ class _Writer:
 
     def text(self) -> str:
         self._end_line()
-        return "\n".join(self._lines).strip("\n") + "\n" if self._lines else ""
+        text = re.sub("[\0\ufffd]", "", "\n".join(self._lines)).strip("\n")
+        return text + "\n" if text else ""
 
     def dropped(self) -> list[Dropped]:
         return [dropped(what, parts) for what, parts in self._parts.items()]
@@ -220,10 +230,10 @@ class _Writer:
                 self._write(element.text, pre > 0)
                 continue
             if not _skipped(element, tag)[0]:
-                pre -= tag == "pre"
                 if block or tag == "br":
-                    self._end_line()
-                elif tag in ("td", "th"):
+                    self._end_line(as_is=pre > 0)
+                pre -= tag == "pre"
+                if tag in ("td", "th"):
                     self._line.append(" ")
             elif block:
                 self._end_line()
@@ -242,8 +252,9 @@ class _Writer:
             self._line = []
         self._line.append(last)
 
-    def _end_line(self) -> None:
-        line = _collapse("".join(self._line)).strip(" ")
+    def _end_line(self, as_is: bool = False) -> None:
+        line = "".join(self._line)
+        line = line.rstrip() if as_is else _collapse(line).strip(" ")
         if line:
             self._lines.append(line)
         self._line = []
@@ -356,7 +367,7 @@ def _epub(archive: zipfile.ZipFile, name: str) -> Epub:
             continue
         decoded = decode_html(data, f"{name}: {inside}")
         notes += decoded.notes
-        text, inner = html_text(decoded.text)
+        text, inner = html_text(decoded.text, f"{name}: {inside}")
         what = ""
         if reference.get("linear") == "no":
             what = "EPUB pages outside the reading order"

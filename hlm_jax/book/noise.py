@@ -8,16 +8,17 @@ headers that are cut off whole are listed. Knows no chapters. See wraps.py for b
 import collections
 import dataclasses
 import html.entities
-import itertools
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from hlm_jax.book.files import CorpusError, Dropped
 from hlm_jax.book.licences import CUTS, is_gutenberg
+from hlm_jax.book.pages import NUMBER_LINE, page_marks
 from hlm_jax.book.site_lines import LOOKS, URL, chapter_end_marks, site_lines
 from hlm_jax.book.wraps import CJK, join_wrapped
 
-PASSES = 4  # a rule may uncover what another one removes; a text without noise takes one pass
+PASSES = 8  # a rule may uncover what another one removes; a text without noise takes one pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def remove_noise(texts: Sequence[str], *, brackets: str = "") -> Cleaned:
             done[i] = text
         if done == before:
             break
-    notes = kept + [note for text in done for note in _left_in(text, brackets, gutenberg)]
+    notes = kept + list(_left_in(done, brackets, gutenberg))
     applied = {name: n for name, n in counts.items() if n}
     return Cleaned(tuple(done), applied, tuple(dropped), tuple(dict.fromkeys(notes)))
 
@@ -94,6 +95,10 @@ _TAG = re.compile(
     r"|ul|ol|li|table|tbody|tr|td|th|blockquote|pre|html|head|body|title|meta|link|ruby|rt|rp|rb)"
     r"(?:\s+[a-z:-]+(?:\s*=\s*(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s<>\"']+))?)*\s*/?>",
     re.I,
+)
+_HIDDEN = re.compile(
+    r"<!--(?:(?!-->).){0,2000}-->|<(script|style)\b[^<>]*>(?:(?!</\1).){0,20000}</\1\s*>",
+    re.IGNORECASE | re.DOTALL,
 )
 _BLOCKS = frozenset(
     {"br", "p", "div", "hr", "li", "tr", "ul", "ol", "table", "blockquote", "center"}
@@ -110,6 +115,7 @@ def html_tags(text: str) -> tuple[str, int]:
     """
     if "<" not in text:
         return text, 0
+    text, hidden = _HIDDEN.subn("", text)
     found = collections.Counter((m["name"].lower(), bool(m["end"])) for m in _TAG.finditer(text))
     real = {
         name for name, _ in found if name in _ALONE or min(found[name, True], found[name, False])
@@ -127,8 +133,7 @@ def html_tags(text: str) -> tuple[str, int]:
         )
         return "\n" if name in _BLOCKS and not at_edge else ""
 
-    text, comments = re.subn(r"<!--(?:[^\n]{0,500}?)-->", "", text)
-    return _TAG.sub(replace, text), count + comments
+    return _TAG.sub(replace, text), count + hidden
 
 
 def html_entities(text: str) -> tuple[str, int]:
@@ -149,12 +154,16 @@ def html_entities(text: str) -> tuple[str, int]:
     return _ENTITY.sub(replace, text), count
 
 
+_ZERO_WIDTH = re.compile("[\xad\u200b-\u200f\u2060\ufeff]")
+
+
 def zero_width(text: str) -> tuple[str, int]:
     """Soft hyphens and characters without width; joiners stay where a script needs them."""
-    if text.isascii():
+    if not _ZERO_WIDTH.search(text):
         return text, 0
-    # The first half of a word moves down, so that the lines keep their width.
-    text, moved = re.subn(r"(\w+)\xad+\n([ \t]*)(?=\w)", r"\n\2\1", text)
+    moved = 0
+    if "\xad\n" in text:  # the first half of a word moves down, so that the lines keep their width
+        text, moved = re.subn(r"(\b\w{1,30})\xad+\n([ \t]*)(?=\w)", r"\n\2\1", text)
     text, n = re.subn(
         r"[\xad\u200b\u2060\ufeff]|(?<![\u0590-\u109f\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])"
         r"[\u200c-\u200f]",
@@ -162,69 +171,6 @@ def zero_width(text: str) -> tuple[str, int]:
         text,
     )
     return text, moved + n
-
-
-_RULE = r"[-–—=*~]{0,40}[ ]?"
-_DIGITS = r"[ ]?[\d０-９]{1,5}[ ]?"
-_PAGE_MARK = re.compile(
-    r"(?P<blank>^[ \t\u3000]*\n)?^[ \t\u3000]*(?:"
-    rf"{_RULE}[\[【(（]?[ ]?(?:[Pp]age|PAGE|[Pp]g\.?|[Pp]\.)\.?{_DIGITS}(?:(?:/|of){_DIGITS})?"
-    rf"[\])）】]?{_RULE}"
-    rf"|{_RULE}[\[【(（]?第{_DIGITS}[页頁](?:[ ]?[/／,，]?[ ]?共{_DIGITS}[页頁])?[\])）】]?{_RULE}"
-    rf"|(?:[^\s。！？，]{{1,20}}[-_—─ \u3000]+)?分[节節][阅閱][读讀][_-]*{_DIGITS}"
-    r")[ \t\u3000]*(?:\n|\Z)(?P<after>(?:[ \t\u3000]*\n)*)",
-    re.M,
-)
-_PAGE_INSIDE = re.compile(r" ?\[(?:[Pp]age|[Pp]g\.?) ?\d{1,5}\]( ?)")
-_NUMBER_LINE = re.compile(
-    r"(?P<blank>^[ \t\u3000]*\n)?^[ \t\u3000]*(?:[-–—~] ?)*(?P<n>\d{1,4})(?: ?[-–—~])*[ \t]*"
-    r"(?:\n|\Z)(?P<after>(?:[ \t\u3000]*\n)*)",
-    re.M,
-)
-_BRACED = re.compile(r" ?\{(\d{1,4})\}( ?)")
-_ENDED = "。！？…”’」』）.!?\"')：:*"
-
-
-def _cut_mark(mark: re.Match) -> str:
-    """What stays of a page mark: one run of blank lines, none inside a sentence of Latin script."""
-    text = mark.string
-    before, after = text[: mark.start()][-200:].rstrip(), text[mark.end() : mark.end() + 200]
-    if before and (before[-1].islower() or before[-1] in ",;-") and after.lstrip()[:1].islower():
-        return ""
-    return mark["blank"] or mark["after"]
-
-
-def page_marks(text: str) -> tuple[str, int]:
-    """Lines such as "-----Page2-----", "[Page 12]", "第12页/共300页" and "分节阅读 1".
-
-    Lines that hold only a number count where the numbers rise through the book and stand inside
-    sentences; numbers of chapters and verses stay.
-    """
-    count = n = 0
-    if re.search(r"[Pp]age|PAGE|[Pp]g|[Pp]\.|[页頁]|[阅閱][读讀]", text):
-        text, count = _PAGE_MARK.subn(_cut_mark, text)
-        if "[" in text:
-            text, n = _PAGE_INSIDE.subn(lambda m: " " if m[1] and m[0][0] == " " else "", text)
-    marks = list(_NUMBER_LINE.finditer(text))
-    if _are_pages(marks):
-        text = _NUMBER_LINE.sub(_cut_mark, text)
-        n += len(marks)
-    return text, count + n
-
-
-def _are_pages(marks: Sequence[re.Match]) -> bool:
-    """Whether lines with only a number are page numbers: they rise by one and cut sentences."""
-    numbers = [int(mark["n"]) for mark in marks]
-    steps = [b - a for a, b in itertools.pairwise(numbers)]
-    if len(numbers) < 5 or min(steps) < 1 or sum(step == 1 for step in steps) < 0.8 * len(steps):
-        return False
-    gaps = sorted(b.start() - a.end() for a, b in itertools.pairwise(marks))
-    inside = 0
-    for mark in marks:
-        before = mark.string[max(0, mark.start() - 200) : mark.start()].rstrip()
-        after = mark.string[mark.end() : mark.end() + 1]
-        inside += bool(before) and before[-1] not in _ENDED and not after.isupper()
-    return gaps[len(gaps) // 2] > 300 and inside >= 0.4 * len(marks)
 
 
 _READING = "ぁ-ゖァ-ヺー・…ゝゞヽヾ゛／＼″　 "
@@ -281,8 +227,11 @@ def emphasis(text: str) -> tuple[str, int]:
     if "_" not in text:
         return text, 0
     return re.subn(
-        r"(?<![\w_])_(?![\s_])((?:[^_\n]|\n(?!\s*\n)){1,600}?)(?<!\s)_(?![\w_])", r"\1", text
+        r"(?<![\w_])_(?![\s_])((?:[^_\n]|\n(?!\s*\n)){1,5000})(?<!\s)_(?![\w_])", r"\1", text
     )
+
+
+_BRACED = re.compile(r" ?\{(\d{1,4})\}( ?)")
 
 
 def illustrations(text: str) -> tuple[str, int]:
@@ -332,25 +281,40 @@ def _brackets(text: str, brackets: str) -> tuple[str, int]:
     return text, count
 
 
-def _left_in(text: str, brackets: str, gutenberg: bool) -> Iterator[str]:
+_GLYPHLESS = re.compile(  # ※ alone stood for a character; a row of them parts scenes
+    r"[\ue000-\uf8ff\U000f0000-\U0010fffd□■〓]|(?<=[\u3040-\u9fff])※(?=[\u3040-\u9fff])"
+)
+
+
+def _left_in(texts: Sequence[str], brackets: str, gutenberg: bool) -> Iterator[str]:
     """One line for each kind of thing that looks like noise and was left in."""
+    text = "\n".join(texts)
     if urls := URL.findall(text) if re.search(r"https?:|www", text) else []:
-        yield f"{len(urls):,} web addresses inside sentences were left in ({urls[0][:40]})"
+        yield f"left in: {len(urls):,} × web address inside a sentence ({urls[0][:40]})"
     if words := LOOKS.findall(text):
-        yield f"{len(words):,} words of download sites ({words[0]}) were left in"
-    if glyphs := collections.Counter(re.findall("[\ue000-\uf8ff□■〓]|※(?!※)", text)):
+        yield f"left in: {len(words):,} × word of download sites ({words[0]})"
+    if glyphs := collections.Counter(_GLYPHLESS.findall(text)):
         shown = " ".join(
-            c if c < "\ue000" or c > "\uf8ff" else f"U+{ord(c):04X}" for c in list(glyphs)[:5]
+            f"U+{ord(char):04X}" if unicodedata.category(char) == "Co" else char
+            for char in list(glyphs)[:5]
         )
-        yield f"{glyphs.total():,} characters without a glyph ({shown}) were left in"
-    if len(numbers := [m["n"] for m in _NUMBER_LINE.finditer(text)]) > 4:
-        yield f"{len(numbers):,} lines with only a number ({numbers[0]}…{numbers[-1]}) were left in"
-    if names := collections.Counter(re.findall(r"</?[A-Za-z][A-Za-z0-9]{0,15}>", text)):
-        yield f"{names.total():,} words in angle brackets ({next(iter(names))}) were left in"
+        yield f"left in: {glyphs.total():,} × character without a glyph ({shown})"
+    if len(numbers := [m["n"] for m in NUMBER_LINE.finditer(text)]) > 4:
+        yield f"left in: {len(numbers):,} × line with only a number ({numbers[0]}…{numbers[-1]})"
+    if names := re.findall(r"</?[A-Za-z][A-Za-z0-9]{0,15}>", text):
+        yield f"left in: {len(names):,} × word in angle brackets ({names[0]})"
+    if gutenberg and (n := text.count("[Illustration")):
+        yield f"left in: {n:,} × caption [Illustration: …]"
     if gutenberg and (n := text.count("_")):
-        yield f"{n:,} underscores that are not paired were left in"
-    for opening, closing in zip(brackets[::2], brackets[1::2], strict=True):
-        for place in _pairs(text, opening, closing)[1]:
-            line = text.count("\n", 0, place) + 1
-            near = text[max(0, place - 8) : place + 12].replace("\n", " ")
-            yield f"line {line:,}: {text[place]} without its other half was left in (…{near}…)"
+        yield f"left in: {n:,} × underscore without its other half"
+    for i, text in enumerate(texts):
+        where = f"text {i + 1}, " if len(texts) > 1 else ""
+        for opening, closing in zip(brackets[::2], brackets[1::2], strict=True):
+            odd = sorted(_pairs(text, opening, closing)[1])
+            for place in odd[:10]:
+                line = text.count("\n", 0, place) + 1
+                near = text[max(0, place - 8) : place + 12].replace("\n", " ")
+                here = f"{where}line {line:,}: …{near}…"
+                yield f"left in: {text[place]} without its other half, {here}"
+            if len(odd) > 10:
+                yield f"left in: {len(odd) - 10:,} × more of {opening}{closing}"

@@ -7,7 +7,18 @@ import unicodedata
 _DIGITS = {
     char: value
     for value, chars in enumerate(
-        ("〇零○", "一壹弌", "二贰貳弍两兩", "三叁叄參弎", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
+        (
+            "〇零○",
+            "一壹弌",
+            "二贰貳弍两兩",
+            "三叁叄參弎",
+            "四肆",
+            "五伍",
+            "六陆陸",
+            "七柒",
+            "八捌",
+            "九玖",
+        )
     )
     for char in chars
 }

@@ -110,27 +110,38 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
 def outline_by(pattern: re.Pattern[str], text: str) -> Outline:
     """The chapters of a text whose heading lines a pattern of the user's own finds.
 
-    The group "number", or the line itself, gives the number. Numbers are reported, not judged.
+    The group "number", or the line itself, gives the number. Numbers are reported, not judged. A
+    line that comes again after other headings is an entry of a table of contents, and one that
+    comes again at once is a repeated heading.
     """
-    starts, contents = [], []
-    lines = [(m.start(), m.end()) for m in re.finditer(r"(?m)^.+$", text)]
-    lines = [place for place in lines if pattern.search(text[slice(*place)])]
-    for i, (start, end) in enumerate(lines):
-        after = lines[i + 1][0] if i + 1 < len(lines) else len(text)
-        if not text[end:after].strip():
-            contents.append((start, min(end + 1, len(text))))
-            continue
-        line = text[start:end]
-        match = pattern.search(line)
-        named = match.groupdict().get("number") if match else None
-        number = parse_numeral(named) if named else number_in(line)
-        starts.append(Start(start, heading_of(line), number))
-    numbers = [start.number for start in starts]
+    places = [m.span() for m in re.finditer(r"(?m)^.+$", text) if pattern.search(m[0])]
+    lines = [text[start:end].strip() for start, end in places]
+    last_place = {line: i for i, line in enumerate(lines)}
+    starts: list[Start] = []
+    contents, repeated = [], []
+    for i, (start, end) in enumerate(places):
+        after = places[i + 1][0] if i + 1 < len(places) else len(text)
+        whole = start, min(end + 1, len(text))
+        if i and lines[i] == lines[i - 1]:
+            repeated.append(whole)
+        elif i + 1 < len(places) and lines[i + 1] == lines[i]:
+            starts.append(_start_by(pattern, start, lines[i]))
+        elif last_place[lines[i]] > i or not text[end:after].strip():
+            contents.append(whole)
+        else:
+            starts.append(_start_by(pattern, start, lines[i]))
     warnings = []
+    numbers = [start.number for start in starts]
     if len(set(numbers)) > 1 and None not in numbers:
         pairs = itertools.pairwise(starts)
         warnings = [w for a, b in pairs if (w := _step_warning(a.number, b.number, b.heading))]
-    return Outline(tuple(starts), contents=tuple(contents), warnings=tuple(warnings))
+    return Outline(tuple(starts), tuple(contents), tuple(repeated), warnings=tuple(warnings))
+
+
+def _start_by(pattern: re.Pattern[str], at: int, line: str) -> Start:
+    match = pattern.search(line)
+    named = match.groupdict().get("number") if match else None
+    return Start(at, heading_of(line), parse_numeral(named) if named else number_in(line))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ _SIMPLE = str.maketrans(
     "書時間數戶機訪問閱讀節錄頁說載製請網絡聲權歸眾號訂賞關記鐘內傳開結報錯薦論壇門續訊發佈費紅鮮點擊簽這個",
     "书时间数户机访问阅读节录页说载制请网络声权归众号订赏关记钟内传开结报错荐论坛门续讯发布费红鲜点击签这个",
 )
+_HAN = re.compile("[\u3400-\u9fff]")
 _QUOTED = re.compile("[“”「」『』]")
 _STORY = re.compile("[他她它]|我(?!们)")  # a site addresses its readers
 LOOKS = re.compile(
@@ -72,8 +73,8 @@ _AD_INSIDE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _CHAPTER_END = re.compile(
-    r"[ \t\u3000]*[(（【\[〔][ ]?(?:本[章回节節卷]|第[^\s（）()]{1,8}[章回节節卷])已?完"
-    r"[ ]?[)）】\]〕]"
+    r"(?<![ \t\u3000])[ \t\u3000]*[(（【\[〔][ ]?(?:本[章回节節卷]|第[^\s（）()]{1,8}[章回节節卷])"
+    r"已?完[ ]?[)）】\]〕]"
     r"(?=[ \t\u3000]*$)"
     r"|^[ \t\u3000]*[-=—*]*本[章回节節]完[。！]?[-=—*]*(?=[ \t]*$)",
     re.MULTILINE,
@@ -100,6 +101,8 @@ def site_lines(text: str) -> tuple[str, int]:
 
     Also an address in brackets inside a line. A sentence of the book that names one stays.
     """
+    if not _HAN.search(text) and "http" not in text and "www." not in text:
+        return text, 0
     out: list[str] = []
     done = count = 0
     end = -1

@@ -23,13 +23,20 @@ SEPARATOR = "<|chapter|>"  # starts every chapter; a control token, so no text e
 # “ and ” are tokens of their own: a prompt that ends in 道： then ends at the border of two tokens,
 # as training text does before a speech.
 USER_DEFINED = ("\n", "“", "”")
+_FITS = re.compile(r"to a value <= (\d+)")  # in SentencePiece's message
 # SentencePiece's own sign for a space. In a text it is encoded as bytes, or it would come back as a
 # space.
 _ESCAPED = "▁"
 
 
 class TokenizerError(UserError):
-    """A vocabulary that the text cannot fill, a damaged model file or text that is not Unicode."""
+    """A vocabulary that the text cannot fill, a damaged model file or text that is not Unicode.
+
+    Attributes:
+      largest: the largest vocabulary that the text fills, where the one asked for was too large.
+    """
+
+    largest: int | None = None
 
 
 def train_tokenizer(
@@ -73,13 +80,16 @@ def train_tokenizer(
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise TokenizerError(_advice(str(error), vocab_size, paragraphs)) from None
+        problem = TokenizerError(_advice(str(error), vocab_size, paragraphs))
+        if fits := _FITS.search(str(error)):
+            problem.largest = int(fits[1])
+        raise problem from None
     return Tokenizer(model.getvalue())
 
 
 def _advice(message: str, vocab_size: int, paragraphs: list[str]) -> str:
     distinct = len({char for paragraph in paragraphs for char in paragraph})
-    if fits := re.search(r"to a value <= (\d+)", message):
+    if fits := _FITS.search(message):
         advice = f"set --config.model.vocab_size={fits[1]} or less, or use a longer text"
         return f"a vocabulary of {vocab_size} is too large for this text: {advice}"
     if (

@@ -49,17 +49,19 @@ class Line:
 def join_wrapped(texts: Sequence[str]) -> tuple[list[str], int, list[str]]:
     """The texts with wrapped lines joined, how many line ends were removed, and what was done.
 
-    A note says at which width lines were joined.
+    A note says at which width lines were joined, and how many joins may be wrong because nothing
+    but a short last line tells where a paragraph ends.
     """
     per_text = [_lines(text) for text in texts]
     small = [lines for lines in per_text if len(lines) < MIN_LINES]
     pooled = _layout([line for lines in small for line in lines], " ".join(texts))
-    joined, total, notes = [], 0, []
+    joined, total, doubtful, notes = [], 0, 0, []
     joins: collections.Counter[str] = collections.Counter()
     for text, lines in zip(texts, per_text, strict=True):
         layout = pooled if len(lines) < MIN_LINES else _layout(lines, text)
         if layout is not None:
-            text, count = _join(text, lines, layout)
+            text, count, doubts = _join(text, lines, layout)
+            doubtful += doubts
             joins[f"{layout.width - (layout.base // 2 if layout.cjk else layout.base)}"] += count
             total += count
         elif _unfinished(lines):
@@ -70,6 +72,8 @@ def join_wrapped(texts: Sequence[str]) -> tuple[list[str], int, list[str]]:
         for width, count in joins.items()
         if count
     ]
+    if doubtful:
+        notes.append(f"{doubtful:,} of the joins follow the end of a sentence and may be wrong")
     return joined, total, notes
 
 
@@ -175,11 +179,15 @@ def _layout_cjk(lines: list[Line]) -> Layout | None:
     near = sum(counts[width - i] for i in range(4, 12)) / 8
     ended = sum(line.text[-1] in _CLOSING for line in full)
     prose = sum("，" in line.text or "。" in line.text or "、" in line.text for line in full)
+    # In verse the first comma stands at one place.
+    commas = collections.Counter(line.text.find("，") for line in full if "，" in line.text)
+    verse = max(commas.values(), default=0) > 0.4 * len(full)
     if (
         len(full) < max(15, 0.15 * len(lines))
         or longer > 0.03 * len(lines)
         or counts[width] < 3 * near
         or ended > 0.5 * len(full)
+        or verse
         or prose < 0.5 * len(full)  # a list or a table of contents
     ):
         return None
@@ -233,12 +241,17 @@ def _reach(a: Line, b: Line) -> int:
     return a.indent + len(a.text) + space + len(b.text.split(None, 1)[0])
 
 
-def _join(text: str, lines: list[Line], layout: Layout) -> tuple[str, int]:
-    """Joins the lines; indentation of a paragraph's first line and blank lines between stay."""
+def _join(text: str, lines: list[Line], layout: Layout) -> tuple[str, int, int]:
+    """The text with its lines joined, how many were, and how many of these are in doubt.
+
+    Indentation of a paragraph's first line and blank lines between paragraphs stay.
+    """
     rows = text.split("\n")
-    verse = set() if layout.cjk else _verse(lines, layout)
+    marks = sum(line.indent > layout.base + 1 or line.blank > layout.blank for line in lines)
+    marked = marks > 0.03 * len(lines)
+    verse, prose = (set(), set()) if layout.cjk else _blocks(lines, layout)
     out: list[str] = []
-    done, count, first = 0, 0, True
+    done, count, doubts, first = 0, 0, 0, True
     for i, line in enumerate(lines):
         joins = (
             i > 0
@@ -246,18 +259,19 @@ def _join(text: str, lines: list[Line], layout: Layout) -> tuple[str, int]:
             and (
                 _continues_cjk(lines, i, layout, first)
                 if layout.cjk
-                else _continues_latin(lines[i - 1], line, layout)
+                else _continues_latin(lines[i - 1], line, layout, i in prose)
             )
         )
-        first = not joins if i == 0 or not joins else False
+        first = not joins
         if joins:
+            doubts += not marked and lines[i - 1].text[-1] in _TERMINAL
             out[-1] = _glue(out[-1].rstrip(), line.text, layout)
             count += 1
         else:
             out += rows[done : line.row + 1]
         done = line.row + 1
     out += rows[done:]
-    return "\n".join(out), count
+    return "\n".join(out), count, doubts
 
 
 def _continues_cjk(lines: list[Line], i: int, layout: Layout, first: bool) -> bool:
@@ -304,42 +318,60 @@ def _is_heading(line: Line, layout: Layout) -> bool:
         heading = _HEADING_CJK.match(line.text)
         short = _width(line, layout.half) < layout.width - 1
         return heading is not None and (short or heading[0][-1].isspace())
-    letters = [char for char in line.text if char.isalpha()]
-    if len(letters) > 1 and line.text.isupper():
+    if line.text.isupper() and len(_LETTER.findall(line.text)) > 1:
         return len(line.text) < 0.8 * layout.width
     return _HEADING_LATIN.match(line.text) is not None
 
 
-def _continues_latin(a: Line, b: Line, layout: Layout) -> bool:
-    """Whether line b continues line a: its first word did not fit at a's end."""
+def _continues_latin(a: Line, b: Line, layout: Layout, prose: bool = False) -> bool:
+    """Whether line b continues line a: its first word did not fit at a's end.
+
+    prose: most lines of the block continue; the others may end earlier.
+    """
     if (
         b.blank != layout.blank
         or b.indent != layout.base
         or a.indent not in range(layout.base, layout.base + 9)
     ):
         return False
-    if len(a.text) + a.indent > layout.width + 3 or _reach(a, b) <= layout.width - layout.slack:
+    least = layout.width - layout.slack
+    if prose and b.text[0].islower():
+        least = min(least, int(layout.width * 0.6))
+    elif prose and layout.slack > 1:
+        least = min(least, int(layout.width * 0.8))
+    if len(a.text) + a.indent > layout.width + 3 or _reach(a, b) <= least:
+        return False
+    if not _LETTER.search(a.text) or not _LETTER.search(b.text):
         return False
     if _LIST.match(b.text) and a.text[-1] in ".!?:;":
         return False
-    return not (_is_heading(a, layout) or _is_heading(b, layout))
+    # A line that goes on cannot be followed by a heading, only by a word in capitals.
+    return not (_is_heading(a, layout) or (a.text[-1] in _TERMINAL and _is_heading(b, layout)))
 
 
-def _verse(lines: list[Line], layout: Layout) -> set[int]:
-    """Lines of blocks of four lines or more that all begin with a capital and end early."""
+def _blocks(lines: list[Line], layout: Layout) -> tuple[set[int], set[int]]:
+    """Lines of blocks of verse, and lines of blocks most of whose lines continue.
+
+    Verse is four lines or more that all begin with a capital and end early.
+    """
     verse: set[int] = set()
+    prose: set[int] = set()
     block: list[int] = []
     for i in range(len(lines) + 1):
         if i < len(lines) and (not block or lines[i].blank == layout.blank):
             block.append(i)
             continue
         texts = [lines[j].text for j in block]
-        if len(texts) > 3:
-            capital = all(t.lstrip("“”‘\"'_(—-[").lstrip()[:1].isupper() for t in texts)
-            if capital and sum(map(len, texts[:-1])) < 0.85 * layout.width * (len(texts) - 1):
-                verse.update(block)
+        early = sum(map(len, texts[:-1])) < 0.85 * layout.width * (len(texts) - 1)
+        capitals = all(t.lstrip("“”‘\"'_(—-[`").lstrip()[:1].isupper() for t in texts)
+        if len(texts) > 3 and early and capitals:
+            verse.update(block)
+        elif len(texts) > 2:
+            pairs = [_continues_latin(lines[j - 1], lines[j], layout) for j in block[1:]]
+            if sum(pairs) >= max(2, 0.6 * len(pairs)):
+                prose.update(block)
         block = [i]
-    return verse
+    return verse, prose
 
 
 def _glue(a: str, b: str, layout: Layout) -> str:
@@ -349,7 +381,8 @@ def _glue(a: str, b: str, layout: Layout) -> str:
         return a + " " * latin + b
     if a.endswith(("--", "—")) or b.startswith(("--", "—")):
         return a + b
-    left, right = re.search(r"([^\W\d_]+)-$", a), re.match(r"[^\W\d_]+", b)
+    left = re.search(r"([^\W\d_]+)-$", a[-40:]) if a[-1] == "-" else None
+    right = re.match(r"[^\W\d_]+", b)
     if left and right:
         whole = (left[1] + right[0]).lower()
         hyphenated = f"{left[1]}-{right[0]}".lower()

@@ -50,7 +50,7 @@ class Reference:
             raise UserError(
                 f"{where} is not the text that the run was trained on "
                 f"(sha256 {book.report['sha256'][:12]}, not {sha256[:12]}): "
-                "give that text with --corpus BOOK; versions 0.1 and 0.2 also cut books differently"
+                "version 0.1 also cut books differently; give that text with --corpus BOOK"
             )
         return cls(corpora.split_chapters(book.chapters, **split))
 
@@ -70,10 +70,10 @@ class Reference:
 
     @functools.cached_property
     def human_overlap(self) -> Overlap | None:
-        """The overlap of real chapters 10, 20, … with training chapters that lack them.
+        """The overlap of real held-out chapters with training chapters that lack them.
 
         Without validation chapters, the training chapters are split for this figure alone.
-        None for a book of fewer than ten chapters.
+        None for a book of one chapter.
         """
         splits = self.splits
         if not splits["val"]:
