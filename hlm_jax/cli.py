@@ -34,7 +34,7 @@ def run_parser(description: str | None, *, required: bool = True) -> argparse.Ar
 
 
 def with_overrides(
-    parser: argparse.ArgumentParser, argv: list[str] | None
+    parser: argparse.ArgumentParser, argv: list[str] | None = None
 ) -> tuple[argparse.Namespace, list[str]]:
     """(arguments, "section.key=value" words) of a command line that takes --config.section.key.
 

@@ -9,6 +9,8 @@ import dataclasses
 import os
 import re
 import sys
+import unicodedata
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -180,8 +182,9 @@ def pattern() -> Rule:
 
     def accepts(value):
         try:
-            re.compile(value)
-        except re.error:
+            with warnings.catch_warnings(action="error", category=FutureWarning):
+                re.compile(value)
+        except (re.error, OverflowError, RecursionError, FutureWarning):
             return False
         return True
 
@@ -193,7 +196,10 @@ def brackets() -> Rule:
     """Pairs of brackets, one after the other; empty for none."""
 
     def accepts(value):
-        return len(value) % 2 == 0 and len(set(value)) == len(value) and not re.search(r"\w", value)
+        kinds = [unicodedata.category(char) for char in value]
+        pairs = zip(kinds[::2], kinds[1::2], strict=False)
+        paired = len(value) % 2 == 0 and len(set(value)) == len(value)
+        return paired and all(pair in (("Ps", "Pe"), ("Pi", "Pf")) for pair in pairs)
 
     must = " must be pairs of an opening and a closing bracket, such as 【】（）"
     return Rule(str, "pairs of brackets, or empty", must, accepts)
@@ -342,7 +348,9 @@ KEYS: dict[str, Key] = {
     "checkpoint.keep_latest": Key(
         2, whole(low=1), "Newest checkpoints that are kept, in addition to the best one."
     ),
-    "sample.prompt": Key("", text(), "Beginning of the samples. Empty: that of a chapter."),
+    "sample.prompt": Key(
+        "", text(), "Beginning of the samples. Empty: that of a chapter of the book."
+    ),
     "sample.max_new_tokens": Key(200, whole(low=1), "Length of the samples in tokens."),
     # Of the temperatures and top_p that were tried, these write most like real chapters.
     "sample.temperature": Key(1.0, number(low=0), "0 takes the likeliest token."),

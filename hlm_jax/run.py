@@ -11,8 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from hlm_jax import checkpoint
-from hlm_jax.book.corpus import Chapter, clean_text
-from hlm_jax.book.files import read_text
+from hlm_jax.book.corpus import Chapter, clean_file
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel, sampling_of
 from hlm_jax.measures.reference import Reference
@@ -52,7 +51,7 @@ class Run(LanguageModel):
         place = self.config.corpus.to_dict()
         if self.corpus is not None:
             place["path"] = str(self.corpus)
-        return Reference.open(place, self.config.split.to_dict(), self.meta["corpus"]["sha256"])
+        return Reference.open(place, self.config.split.to_dict(), self.meta["corpus"])
 
     def read_chapters(
         self, *, split: str | None = None, text: str | Path | None = None
@@ -65,9 +64,8 @@ class Run(LanguageModel):
           UserError: the file or the book cannot be read, or the split is empty or unknown.
         """
         if text is not None:
-            cleaned = clean_text(read_text(text), self.convert)
-            if not cleaned:
-                raise UserError(f"{text}: no text in it")
+            brackets = self.config.corpus.drop_brackets
+            cleaned = clean_file(text, convert=self.convert, drop_brackets=brackets)
             return [Chapter(1, Path(text).name, cleaned)]
         name = split or "val"
         if name not in SPLITS:

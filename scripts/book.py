@@ -20,36 +20,39 @@ def main() -> None:
         epilog="Config keys: --config.corpus.heading=PATTERN, --config.corpus.convert=t2s, …",
     )
     add = parser.add_argument
-    add("book", nargs="?", default="", help="a text, HTML or EPUB file, or a folder of them")
+    add("book", nargs="?", help="a text, HTML or EPUB file, or a folder of them")
     add("--config", default="configs/tiny.py", metavar="FILE", help="default: configs/tiny.py")
     add("--write", metavar="DIR", help="write the chapters as files, to correct them by hand")
-    add("--json", action="store_true", help="print one JSON object")
-    add(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print one JSON object")
+    how.add_argument(
         "--settings",
         action="store_true",
         help="print only the config keys that suit the book's length, as words for training",
     )
-    args, overrides = cli.with_overrides(parser, None)
+    args, overrides = cli.with_overrides(parser)
+    if args.book and any(word.startswith("corpus.path=") for word in overrides):
+        parser.error("give the book once: as BOOK or as --config.corpus.path")
     with cli.command("book"):
-        look(args, overrides)
+        look(args, overrides + ([f"corpus.path={args.book}"] if args.book else []))
 
 
 def look(args: argparse.Namespace, overrides: list[str]) -> None:
     from hlm_jax import config as configs
     from hlm_jax.book import corpus, report
     from hlm_jax.book.fitting import fitting_settings
-    from hlm_jax.book.tokenizer import TokenizerError
-    from hlm_jax.measures.leakage import find_leakage, problems
+    from hlm_jax.errors import UserError
+    from hlm_jax.measures.leakage import find_leakage, problems, refuse
 
-    if args.book:
-        overrides = [*overrides, f"corpus.path={args.book}"]
     config = configs.load_config(args.config, overrides)
     book = corpus.load_corpus(**config.corpus, strict=False)
     splits = corpus.split_chapters(book.chapters, **config.split)
-    book.report["warnings"] += problems(find_leakage(splits))
-    settings: dict[str, Any] = {}
-    per_character = None
     texts = [chapter.text for chapter in splits["train"]]
+    warnings = book.report["warnings"]
+    leakage = find_leakage(splits)
+    warnings += problems(leakage)
+    refusal, per_character = book.problem, None
+    settings: dict[str, Any] = {}
     try:
         tokenizer, settings = fitting_settings(
             texts,
@@ -58,27 +61,30 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
             block_size=config.model.block_size,
             batch_size=config.train.batch_size,
             steps=config.train.steps,
+            fixed=[word.split("=")[0] for word in overrides],
         )
         tokens = sum(len(tokenizer.encode(text)) for text in texts)
         per_character = round(tokens / sum(map(len, texts)), 4)
-    except TokenizerError as error:
-        book.report["warnings"].append(str(error))
+        refuse(leakage)
+    except UserError as error:  # training ends with it; looking goes on
+        refusal = refusal or str(error)
+    if refusal and refusal not in warnings:
+        warnings.append(refusal)
     words = [f"--config.{key}={value}" for key, value in settings.items()]
     if args.settings:
         print(" ".join(words))
-        return
-    if args.json:
+    elif args.json:
         print(json.dumps(report.as_json(book, splits, per_character, settings), ensure_ascii=False))
     else:
         given = [f"--config.{word}" for word in overrides]
-        train = shlex.join(["bash", "scripts/quickstart.sh", *given])
-        advice = [f"train on it: {train}"] if per_character else []
+        advice = [f"train on it: {shlex.join(['bash', 'scripts/quickstart.sh', *given])}"]
         if words:
             advice.append(f"which sets, for a book of this length: {' '.join(words)}")
-        print(report.full(book, splits, per_character, advice))
+        print(report.full(book, splits, per_character, [] if refusal else advice))
     if args.write:
         folder = corpus.write_chapters(book, args.write)
-        cli.note(f"wrote {len(book.chapters)} files; use --config.corpus.path={folder}")
+        place = shlex.quote(f"--config.corpus.path={folder}")
+        cli.note(f"wrote {len(book.chapters)} files; use {place}")
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ workdir="${given:-runs/tiny}"
 if [ -n "$relative" ]; then
   case "$workdir" in [/~]*) ;; *) workdir="$from/$workdir" ;; esac
 fi
-fit="" prompt=(--prompt 黛玉听了，)
+fit="" prompt=黛玉听了，
 if [ -n "$book" ]; then
-  name="$(basename "$book")"
-  workdir="${given:+$workdir}" workdir="${workdir:-runs/${name%.*}}"
+  name="$(basename "${book%.*}")"
+  if [ -d "$book" ]; then name="$(cd "$book" && basename "$PWD")"; fi # also of . and ..
+  workdir="${given:+$workdir}" workdir="${workdir:-runs/$name}"
   # The vocabulary and the number of steps that suit the book; words given above come after them.
-  fit="$("$PYTHON" scripts/book.py --settings ${words[@]+"${words[@]}"})"
-  prompt=()
+  keys=()
+  for word in "${words[@]}"; do case "$word" in --config.*) keys+=("$word") ;; esac; done
+  fit="$("$PYTHON" scripts/book.py --settings "${keys[@]}")"
 fi
 trap 'stopped=1' INT TERM HUP # the training gets the signal too, saves and ends
 # shellcheck disable=SC2086 # $fit is words
@@ -39,7 +41,11 @@ trap 'stopped=1' INT TERM HUP # the training gets the signal too, saves and ends
   $fit ${words[@]+"${words[@]}"} # an empty list is unset in bash 3
 if [ -n "${stopped:-}" ]; then exit 0; fi
 trap - INT TERM HUP
+if [ -n "$book" ]; then # continue the beginning of a chapter of that book
+  read_opening='import json, sys; print(json.load(open(sys.argv[1], encoding="utf-8"))["opening"])'
+  prompt="$("$PYTHON" -c "$read_opening" "$workdir/corpus.json")"
+fi
 echo
-printf -v shown '%q ' --workdir "$workdir" --max_new_tokens 200
-echo ".venv/bin/python scripts/sample.py $shown${prompt[*]-}"
-"$PYTHON" scripts/sample.py --workdir "$workdir" --max_new_tokens 200 ${prompt[@]+"${prompt[@]}"}
+printf '.venv/bin/python scripts/sample.py --workdir %q --prompt %q --max_new_tokens 200\n' \
+  "$workdir" "$prompt"
+"$PYTHON" scripts/sample.py --workdir "$workdir" --prompt "$prompt" --max_new_tokens 200

@@ -6,10 +6,12 @@ from conftest import REPO
 from hlm_jax.book import corpus, edition
 from hlm_jax.book.corpus import (
     Chapter,
+    clean_file,
     clean_prompt,
     clean_text,
     describe_split,
     load_corpus,
+    opening,
     split_chapters,
     write_chapters,
 )
@@ -202,7 +204,7 @@ def test_split_is_by_chapter(edition):
     fewer = split_chapters(edition.chapters, held_out=True, train_every=4)
     assert fewer["train"] == splits["train"][::4]
     assert (fewer["val"], fewer["test"]) == (splits["val"], splits["test"])
-    line = describe_split(splits)
+    line = describe_split(splits, 80)
     assert line.startswith("held out: chapters 10, 20, …, 80 for validation, chapters 5, 15, …, 75")
 
 
@@ -210,6 +212,41 @@ def test_a_prologue_is_trained_on_and_not_counted():
     splits = split_chapters(chapters_of(*[100] * 21, first=0), held_out=True)
     assert [c.number for c in splits["val"]] == [10, 20]
     assert splits["train"][0].number == 0
+    assert "every tenth" in describe_split(splits, 21)
+    short = split_chapters(chapters_of(*[100] * 10, first=0), held_out=True)
+    assert "short book" in describe_split(short, 10)
+
+
+def test_thinned_training_chapters_do_not_change_the_rule():
+    splits = split_chapters(chapters_of(*[100] * 20), held_out=True, train_every=4)
+    assert "every tenth" in describe_split(splits, 20)
+
+
+def test_a_report_tells_another_text_and_another_cut(tmp_path):
+    text = "".join(f"第{n}回\n{n}{BODY}" for n in range(1, 13))
+    report = load(written(tmp_path / "a.txt", text), tmp_path).report
+    assert corpus.difference(report, report) == ""
+    other = load(written(tmp_path / "b.txt", text.replace("宝玉", "贾母", 1)), tmp_path).report
+    assert "sha256" in corpus.difference(other, report)
+    merged = load(tmp_path / "a.txt", tmp_path, heading="^第[^7]*回").report
+    assert merged["sha256"] == report["sha256"]
+    assert "cut into 11 chapters" in corpus.difference(merged, report)
+    # A run of before recorded no borders: what it recorded is compared.
+    old = {key: value for key, value in report.items() if key != "lengths_sha256"}
+    assert corpus.difference(report, old) == ""
+    assert "as an earlier version" in corpus.difference(merged, old)
+    assert "earlier version" in corpus.difference(other, old)
+
+
+def test_a_file_to_score_is_cleaned_as_the_book_is(tmp_path):
+    noisy = "<p>宝玉【批】笑道。</p>\n-----Page2-----\n　　黛玉&nbsp;听了。\n"
+    path = written(tmp_path / "text.txt", noisy)
+    assert clean_file(path, drop_brackets="【】") == "宝玉笑道。\n黛玉 听了。\n"
+    path.write_bytes("宝玉笑道。\n黛玉听了。\n".encode() + b"\xff")
+    with pytest.warns(UserWarning, match="offset"):
+        assert clean_file(path) == "宝玉笑道。\n黛玉听了。\n"
+    with pytest.raises(CorpusError, match="no text"):
+        clean_file(written(path, "-----Page2-----\n"))
 
 
 @pytest.mark.parametrize(
@@ -227,11 +264,30 @@ def test_a_short_book_holds_whole_chapters_out(lengths, val, test):
     assert [c.number for c in splits["val"]] == val
     assert [c.number for c in splits["test"]] == test
     assert sum(map(len, splits.values())) == len(lengths)
-    line = describe_split(splits)
+    line = describe_split(splits, len(lengths))
     assert ("nothing" in line) == (not val)
     if val:
         assert f"chapter {val[0]} for validation" in line
         assert "short book" in line
+
+
+@pytest.mark.parametrize(
+    ("heading", "text", "expected"),
+    [
+        ("第十回 题目", "第十回 题目\n话说那日宝玉，走来。\n", "第十回 题目\n话说那日宝玉，"),
+        (
+            "CHAPTER X",
+            "CHAPTER X\nThe Mock Turtle sighed, and\n",
+            "CHAPTER X\nThe Mock Turtle sighed,",
+        ),
+        ("故事", "从前有座山，山里有座庙。\n", "从前有座山，"),
+        ("", "字" * 100 + "\n", "字" * 40),
+    ],
+)
+def test_the_opening_is_how_a_chapter_begins(heading, text, expected):
+    chapter, other = Chapter(10, heading, text), Chapter(1, "", "别的。\n")
+    assert opening({"train": [other], "val": [chapter], "test": []}) == expected
+    assert opening({"train": [chapter, other], "val": [], "test": []}) == expected
 
 
 # --- cleaning of any text ---

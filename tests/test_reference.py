@@ -18,8 +18,8 @@ def corpus_of(path, cache_dir="data"):
 
 
 @pytest.fixture(scope="module")
-def sha256(book):
-    return load_corpus(**corpus_of(book)).report["sha256"]
+def recorded(book):
+    return load_corpus(**corpus_of(book)).report
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-def test_opening_a_reference_leaves_no_file_behind(book, sha256, here):
-    reference = Reference.open(corpus_of(book), SPLIT, sha256)
+def test_opening_a_reference_leaves_no_file_behind(book, recorded, here):
+    reference = Reference.open(corpus_of(book), SPLIT, recorded)
     assert {name: len(chapters) for name, chapters in reference.splits.items()} == {
         "train": 16,
         "val": 2,
@@ -41,20 +41,20 @@ def test_opening_a_reference_leaves_no_file_behind(book, sha256, here):
     assert list(here.iterdir()) == []
 
 
-def test_the_book_may_have_moved(book, sha256, here, tmp_path):
+def test_the_book_may_have_moved(book, recorded, here, tmp_path):
     moved = tmp_path / "moved.txt"
     moved.write_bytes(book.read_bytes())
-    reference = Reference.open(corpus_of(moved), SPLIT, sha256)
-    assert reference.splits == Reference.open(corpus_of(book), SPLIT, sha256).splits
+    reference = Reference.open(corpus_of(moved), SPLIT, recorded)
+    assert reference.splits == Reference.open(corpus_of(book), SPLIT, recorded).splits
 
 
 @pytest.mark.parametrize("change", [b"", b"\xe7\x8e\x89"], ids=["missing", "another text"])
-def test_what_is_not_the_text_is_refused_in_one_line(book, sha256, here, tmp_path, change):
+def test_what_is_not_the_text_is_refused_in_one_line(book, recorded, here, tmp_path, change):
     path = tmp_path / "other.txt"
     if change:
         path.write_bytes(book.read_bytes() + change)
     with pytest.raises(UserError) as error:
-        Reference.open(corpus_of(path), SPLIT, sha256)
+        Reference.open(corpus_of(path), SPLIT, recorded)
     message = str(error.value)
     assert "\n" not in message
     assert message.endswith("--corpus BOOK")
@@ -65,7 +65,7 @@ def test_an_edition_that_cannot_be_fetched_is_one_line_too(here, sha256, monkeyp
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(UserError) as error:
-        Reference.open(corpus_of(""), SPLIT, sha256)
+        Reference.open(corpus_of(""), SPLIT, recorded)
     assert "\n" not in str(error.value)
     assert "--corpus BOOK" in str(error.value)
     assert "--config" not in str(error.value)
@@ -123,4 +123,6 @@ def test_a_book_in_a_folder_that_is_closed_to_the_reader_is_one_line(tmp_path, m
     monkeypatch.setattr(Path, "stat", closed)
     place = {"path": str(tmp_path / "book.txt"), "edition": "zhiyanzhai", "cache_dir": "data"}
     with pytest.raises(UserError, match=r"Permission denied.*--corpus BOOK"):
-        Reference.open(place | {"convert": "", "parts": 20}, {"held_out": True}, "0" * 64)
+        Reference.open(
+            place | {"convert": "", "parts": 20}, {"held_out": True}, {"sha256": "0" * 64}
+        )

@@ -10,6 +10,7 @@ import pytest
 from hlm_jax import checkpoint
 from hlm_jax import config as configs
 from hlm_jax.errors import UserError
+from hlm_jax.run import load_run
 from hlm_jax.training import stop
 from hlm_jax.training.checkpointer import Checkpointer
 from hlm_jax.training.journal import read_metrics
@@ -104,6 +105,31 @@ def test_a_run_of_version_0_1_0_opens_and_resumes(run_of_0_1_0, tmp_path, capsys
     records = read_metrics(folder)
     assert [r["step"] for r in records if "loss" in r] == [3, 6, 9, 12]
     assert records[-1]["val_bits_per_char"] == pytest.approx(7.8049, abs=1e-3)
+
+
+def test_a_run_on_an_earlier_revision_of_the_edition_is_told_how_to_go_on(
+    run_of_0_1_0, tmp_path
+):
+    folder = shutil.copytree(run_of_0_1_0, tmp_path / "run")
+    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    saved["corpus"]["path"] = ""
+    (folder / "config.json").write_text(json.dumps(saved), encoding="utf-8")
+    config = old_config(folder, **{"corpus.path": "", "corpus.revision": 2})
+    with pytest.raises(UserError, match=r"or go on with --config\.corpus\.revision=1$"):
+        train_in_process(config, folder)
+
+
+def test_a_run_whose_book_is_cut_otherwise_today_is_not_resumed(run_of_0_1_0, tmp_path):
+    folder = shutil.copytree(run_of_0_1_0, tmp_path / "run")
+    path = folder / "checkpoints" / "6" / "meta" / "metadata"
+    meta = json.loads(path.read_text(encoding="utf-8"))
+    assert meta["corpus"]["chapters"] == 20
+    meta["corpus"]["chapters"] = 19  # as if version 0.1.0 had cut the same text so
+    path.write_text(json.dumps(meta), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cut into 20 chapters .*, not into 19 .* earlier version"):
+        train_in_process(old_config(folder), folder)
+    with pytest.raises(UserError, match=r"earlier version of hlm_jax cut it"):
+        _ = load_run(folder, corpus=folder / "book.txt").reference
 
 
 def test_every_array_of_version_0_1_0_is_restored_as_it_was_saved(run_of_0_1_0):

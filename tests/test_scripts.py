@@ -499,3 +499,38 @@ def test_quickstart_samples_the_workdir_that_it_trains(tmp_path):
     done = subprocess.run(common, env=os.environ | {"WORKDIR": ""}, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].endswith("--workdir runs/tiny")
+
+
+def test_quickstart_of_another_book_fits_its_settings_and_continues_one_of_its_chapters(tmp_path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shutil.copy(REPO / "scripts" / "quickstart.sh", scripts)
+    python = tmp_path / "python"  # notes its words; answers as book.py and as the reader of a file
+    python.write_text(
+        f"""#!/usr/bin/env bash
+printf '%s|' "$@" >>{tmp_path}/calls; echo >>{tmp_path}/calls
+case "$*" in
+  *--settings*) echo --config.train.steps=60 --config.model.vocab_size=700 ;;
+  *corpus.json) printf 'CHAPTER X\nIt was,\n' ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    (scripts / "environment.sh").write_text(
+        f'set -euo pipefail\ncd "$(dirname "${{BASH_SOURCE[0]}}")/.."\nPYTHON={python}\n'
+    )
+    here = tmp_path / "my books"
+    here.mkdir()
+    words = ["--config.corpus.path=a book's.txt", "--config.train.steps=70"]
+    env = os.environ | {"WORKDIR": ""}
+    subprocess.run(["bash", scripts / "quickstart.sh", *words], env=env, cwd=here, check=True)
+    book = f"--config.corpus.path={here}/a book's.txt"
+    assert (tmp_path / "calls").read_text().split("|\n")[:-1] == [
+        f"scripts/book.py|--settings|{book}|--config.train.steps=70",
+        "-m|hlm_jax.train|--config|configs/tiny.py|--workdir|runs/a book's"
+        f"|--config.train.steps=60|--config.model.vocab_size=700|{book}|--config.train.steps=70",
+        '-c|import json, sys; print(json.load(open(sys.argv[1], encoding="utf-8"))["opening"])'
+        "|runs/a book's/corpus.json",
+        "scripts/sample.py|--workdir|runs/a book's|--prompt|CHAPTER X\nIt was,"
+        "|--max_new_tokens|200",
+    ]

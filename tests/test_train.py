@@ -33,7 +33,11 @@ def test_a_run_leaves_what_it_promises(trained):
     samples = sorted(p.name for p in (workdir / "samples").iterdir())
     assert samples == ["step_000006.txt", "step_000012.txt"]
     sample = (workdir / "samples" / samples[1]).read_text(encoding="utf-8")
-    assert len(sample) > 5  # the beginning of a chapter, by a model of twelve steps
+    opening = json.loads((workdir / "corpus.json").read_text(encoding="utf-8"))["opening"]
+    assert opening.startswith("第十回")  # that of the first validation chapter
+    assert sample.startswith(opening)
+    assert f"\n{opening}" in printed  # the text that ends the run
+    assert "held out: chapters 10, 20 for validation, chapters 5, 15 for the test" in printed
     files = {p.name for p in (workdir / "tokenizer").iterdir()}
     assert files == {"tokenizer.model", "vocab.json", "merges.txt"}
     report = json.loads((workdir / "corpus.json").read_text(encoding="utf-8"))
@@ -293,15 +297,20 @@ BAD_RUNS = {
         "reads 32 tokens, this run's windows have 33",
     ),
     "no teacher": (["train.teachers={empty}"], "no checkpoint in"),
+    "a book that stands twice": (["corpus.path={twice}"], "remove chapters 22 to 41"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_RUNS)
-def test_bad_runs_are_one_line_and_leave_the_workdir_free(case, train, trained, tmp_path):
+def test_bad_runs_are_one_line_and_leave_the_workdir_free(case, train, trained, book, tmp_path):
     overrides, message = BAD_RUNS[case]
     (tmp_path / "empty.txt").write_text("")
-    empty = tmp_path / "empty.txt"
-    words = [word.format(empty=empty, trained=trained[0]) for word in overrides]
+    text = book.read_text(encoding="utf-8")
+    # A chapter stands between the copies, so that no copy is held out together with its source.
+    between = "第二十一回 题目\n" + "黛玉听了，便不言语，只管看书。\n" * 40
+    (tmp_path / "twice.txt").write_text(text + between + text, encoding="utf-8")
+    places = {"empty": tmp_path / "empty.txt", "twice": tmp_path / "twice.txt"}
+    words = [word.format(trained=trained[0], **places) for word in overrides]
     done = train(tmp_path / "run", *words)
     assert done.returncode == 2
     assert message in done.stderr.strip().splitlines()[-1]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from hlm_jax.book import outline
 from hlm_jax.book.files import CorpusError, Dropped, TextFile
-from hlm_jax.book.headings import heading_of, label, number_in
+from hlm_jax.book.headings import SENTENCE_END, heading_of, label, number_in
 from hlm_jax.book.outline import Outline, Start
 
 FEW = 10  # a book with fewer chapters is split by their lengths, not by counting to ten
@@ -22,7 +22,7 @@ LONG_FRONT = 1000  # characters before the first chapter that are worth a warnin
 _LEAD = 400  # characters above the first heading of a file that belong to that chapter
 
 _PROLOGUE = re.compile(
-    r"[\s【《〈「#*]*(?:楔\s*子|引\s*首|引\s*子|引\s*言|序\s*[章幕曲]|自\s*[序敘叙]|缘\s*起|緣\s*起|入\s*话|入\s*話"
+    r"[\s【《〈「#*]*(?:楔\s*子|引\s*首|引\s*子|引\s*言|序\s*[章幕曲]|自\s*[序敘叙]|缘\s*起|緣\s*起|入\s*[话話]|前\s*[传傳]"
     r"|开\s*篇|開\s*篇|prologue|prelude|induction)(?:[\s\u3000】》〉」:：.].*)?$",
     re.I,
 )
@@ -114,8 +114,11 @@ def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bo
         (start, _kept(text, start.at, end, places)) for start, end in zip(starts, ends, strict=True)
     ]
     # A heading of a book that is cut at headings stands above a text; a file's name need not.
-    spans = [(start, body) for start, body in spans if body.strip() != start.heading or not body]
-    spans = [(start, body) for start, body in spans if body.strip()]
+    spans = [
+        (start, body)
+        for start, body in spans
+        if body.strip() and (body.strip() != start.heading or body.strip()[-1] in SENTENCE_END)
+    ]
     first = spans[0][0].at if spans else len(text)
     front = _kept(text, 0, first, places)
     chapters: list[Chapter] = []
@@ -145,28 +148,35 @@ def _at_files(
     starts: list[Start] = []
     pages: list[tuple[int, int]] = []
     alone = False  # whether the file before is a chapter of its own
-    for file, begin, end in zip(files, borders, borders[1:], strict=False):
+    firsts = [file.text.split("\n", 1)[0] for file in files]
+    titled = [len(line) <= 60 and line[-1] not in SENTENCE_END for line in firsts]
+    for i, (file, begin, end) in enumerate(zip(files, borders, borders[1:], strict=False)):
         inside = [start for start in found.starts if begin <= start.at < end]
         page = is_epub and end - begin < _LEAD
         before_all = is_epub and found.starts and begin < found.starts[0].at
+        goes_on = is_epub and any(titled) and not titled[i]
         if not inside and (page or before_all):
             if page and starts:
                 pages.append((begin, end))
             continue
+        if not inside and starts and (goes_on or heading_of(firsts[i]) == starts[-1].heading):
+            continue  # the rest of a chapter, whose heading may stand in the file before
         if not inside:
             name = file.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-            line = text[begin:end].split("\n", 1)[0]
-            title = heading_of(line) if is_epub and len(line) <= 60 else name
+            title = heading_of(firsts[i]) if is_epub and titled[i] else name
             starts.append(Start(begin, title, number_in(name)))
-        elif begin and text[begin : inside[0].at].strip():
-            lead = inside[0].at - begin
-            if lead <= _LEAD:
+        elif begin and (lead := text[begin : inside[0].at]).strip():
+            if len(lead) <= _LEAD and not any(map(_is_prose, lead.splitlines())):
                 inside[0] = dataclasses.replace(inside[0], at=begin)
             elif alone:
                 starts.append(Start(begin, file.name.rsplit(".", 1)[0], None))
         alone = not inside
         starts += inside
     return starts, pages
+
+
+def _is_prose(line: str) -> bool:
+    return len(line) > 60 or (len(line) > 12 and line[-1] in SENTENCE_END)
 
 
 def _without(found: Outline, pages: list[tuple[int, int]]) -> list[tuple[int, int]]:

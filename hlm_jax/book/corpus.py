@@ -1,20 +1,21 @@
 """A book as clean chapters, and their split into training, validation and test chapters.
 
-Also the clean-up that every other text goes through before a model reads it, so that a text to
-score and a prompt look as the training text does. Knows nothing of tokens.
+Also the clean-up of other texts before a model reads them: a file to score is cleaned as the book's
+files are, and a prompt has their layout and script. Knows nothing of tokens.
 """
 
 import dataclasses
 import hashlib
 import re
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hlm_jax.book import edition as editions
 from hlm_jax.book.chapters import FEW, Chapter, Cut, cut_book
-from hlm_jax.book.files import CorpusError, Dropped, TextFile, read_source
+from hlm_jax.book.files import CorpusError, Dropped, TextFile, read_source, read_text
 from hlm_jax.book.noise import remove_noise
 
 EDITION = "zhiyanzhai"  # the only edition that is fetched by name
@@ -27,11 +28,13 @@ class Corpus:
     Attributes:
       report: JSON-able: where the book came from, what each cleaning rule did, what was left out,
         sizes, warnings, and the sha256 of the cleaned text.
+      problem: why the book cannot be trained on; empty where it can.
     """
 
     name: str
     chapters: tuple[Chapter, ...]
     report: dict[str, Any]
+    problem: str = ""
 
 
 def load_corpus(
@@ -83,19 +86,18 @@ def load_corpus(
     cut = cut_book(files, heading=heading, parts=parts, is_epub=source.encoding.startswith("epub"))
     _add(cleaning, cut.counts)
     dropped = [*source.dropped, *cleaned.dropped, *cut.dropped]
-    warnings = [*source.notes, *cleaned.notes, *cut.warnings]
-    warnings += _advice(cut.chapters, convert)
+    notes = [*source.notes, *cleaned.notes, *cut.warnings, *_advice(cut.chapters, convert)]
     if source.skipped:
         kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in source.skipped.items())
-        warnings.append(f"files that were not read: {kinds}")
+        notes.append(f"files that were not read: {kinds}")
     where: dict[str, Any] = {"path": source.path, "encoding": source.encoding}
     if len(source.files) > 1:
         where["files"] = len(source.files)
     if cut.problem:
         if strict:
             raise CorpusError(f"{path}: {cut.problem}")
-        warnings.append(cut.problem)
-    return _corpus(source.name, where, cleaning, convert, cut, dropped, warnings)
+        notes.append(cut.problem)
+    return _corpus(source.name, where, cleaning, convert, cut, dropped, notes)
 
 
 def _edition(
@@ -135,7 +137,7 @@ def _corpus(
     convert: str,
     cut: Cut,
     dropped: Sequence[Dropped],
-    warnings: Sequence[str],
+    notes: Sequence[str],
 ) -> Corpus:
     chapters = cut.chapters
     lengths = [len(chapter.text) for chapter in chapters] or [0]
@@ -145,7 +147,7 @@ def _corpus(
         "source": source,
         "cleaning": cleaning | ({"opencc": convert} if convert else {}),
         "dropped": [dataclasses.asdict(part) for part in dropped],
-        "warnings": list(warnings),
+        "warnings": list(notes),
         "chapters": len(chapters),
         "cut_by": cut.cut_by,
         "characters": len(text),
@@ -153,8 +155,33 @@ def _corpus(
         "shortest_chapter": min(lengths),
         "longest_chapter": max(lengths),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "lengths_sha256": hashlib.sha256(str(lengths).encode()).hexdigest(),
     }
-    return Corpus(name, cut.chapters, report)
+    return Corpus(name, cut.chapters, report, cut.problem)
+
+
+def difference(report: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """How a book differs from the one that a run recorded, in a few words; "" for the same.
+
+    Args:
+      report, recorded: the `report` of a Corpus, now and when the run was trained. Versions before
+        this one recorded no "lengths_sha256" and cut and cleaned other books than the edition
+        differently.
+    """
+    old = "lengths_sha256" not in recorded
+    if report["sha256"] != recorded["sha256"]:
+        cause = ", or an earlier version of hlm_jax cleaned it otherwise" if old else ""
+        return f"sha256 {report['sha256'][:12]}, not {recorded['sha256'][:12]}{cause}"
+    lengths = ("chapters", "shortest_chapter", "longest_chapter", "lengths_sha256")
+    if any(name in recorded and recorded[name] != report[name] for name in lengths):
+        cause = ", as an earlier version of hlm_jax cut it" if old else ""
+        return (
+            f"the same text, cut into {report['chapters']} chapters of "
+            f"{report['shortest_chapter']:,} to {report['longest_chapter']:,} characters, not into "
+            f"{recorded['chapters']} of {recorded['shortest_chapter']:,} to "
+            f"{recorded['longest_chapter']:,}{cause}"
+        )
+    return ""
 
 
 def write_chapters(book: Corpus, folder: str | Path) -> Path:
@@ -218,14 +245,29 @@ def split_chapters(
     return splits | {"train": splits["train"][::train_every]}
 
 
-def describe_split(splits: Mapping[str, Sequence[Chapter]]) -> str:
-    """One line: which chapters are held out, and by which rule."""
+def opening(splits: Mapping[str, Sequence[Chapter]]) -> str:
+    """How a chapter of the book begins: its heading and the first clause of its text.
+
+    Of the first validation chapter where there is one, else of the first training chapter.
+    """
+    chapter = [*splits["val"], *splits["train"]][0]
+    head = chapter.text[: len(chapter.text) - len(chapter.body)]
+    clause = re.match(r"[^\n]{0,40}?[，。,.;；：:！？!?]|[^\n]{0,40}", chapter.body)
+    return head + (clause[0] if clause else "")
+
+
+def describe_split(splits: Mapping[str, Sequence[Chapter]], chapters: int) -> str:
+    """One line: which chapters are held out, and by which rule.
+
+    Args:
+      chapters: of the whole book, a prologue included.
+    """
     held = [*splits["val"], *splits["test"]]
     if not held:
         return "held out: nothing; every chapter is trained on"
-    total = sum(len(c.text) for chapters in splits.values() for c in chapters)
-    share = sum(len(c.text) for c in held) / total
-    few = sum(map(len, splits.values())) < FEW
+    everything = [chapter for several in splits.values() for chapter in several]
+    share = sum(len(c.text) for c in held) / sum(len(c.text) for c in everything)
+    few = chapters - any(chapter.number == 0 for chapter in everything) < FEW
     rule = "the nearest to a tenth of a short book" if few else "every tenth"
     words = [f"{_numbers(splits['val'])} for validation"]
     if splits["test"]:
@@ -259,6 +301,24 @@ def clean_text(text: str, convert: str = "") -> str:
     return _clean(text, convert)[0]
 
 
+def clean_file(path: str | Path, *, convert: str = "", drop_brackets: str = "") -> str:
+    """The clean text of a file to score: as a book's files are, but not cut into chapters.
+
+    Warnings name what was left out.
+
+    Raises:
+      CorpusError: the file cannot be read or has no text.
+    """
+    cleaned = remove_noise([read_text(path)], brackets=drop_brackets)
+    for part in cleaned.dropped:
+        warnings.warn(f"{path}: left out: {part.what}, {part.chars:,} characters", stacklevel=2)
+    for note in cleaned.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    if text := clean_text(cleaned.texts[0], convert):
+        return text
+    raise CorpusError(f"{path}: no text in it")
+
+
 def clean_prompt(text: str, convert: str = "") -> str:
     """The beginning of a text in the form that every corpus has.
 
@@ -267,14 +327,14 @@ def clean_prompt(text: str, convert: str = "") -> str:
     """
     text, _ = _remove_control(_converted(text, convert))
     text = re.sub(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+(?=\n)", "", text)
-    return re.sub(r"\n{2,}", "\n", text.replace("\t", " "))
+    return re.sub(r"\n{2,}", "\n", re.sub(r" *\t[ \t]*", " ", text))
 
 
 def _clean(text: str, convert: str) -> tuple[str, dict[str, int]]:
     """The clean text, and how often each rule applied."""
     text, control = _remove_control(_converted(text, convert))
     text, indentation = re.subn(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+$", "", text)
-    text, tabs = re.subn(r"\t", " ", text)
+    text, tabs = re.subn(r" *\t[ \t]*", " ", text)
     text, blank = re.subn(r"\n{2,}", "\n", text)
     counts = {"control_characters": control, "indentation": indentation, "blank_lines": blank}
     if tabs:
@@ -315,33 +375,33 @@ _SIMPLIFIED = "个们国说时会对过这为来还没见么两头长门问听�
 
 def _advice(chapters: Sequence[Chapter], convert: str) -> list[str]:
     """Warnings about the chapters' lengths and their script."""
-    warnings = []
+    notes = []
     lengths = [len(chapter.text) for chapter in chapters if chapter.number]
     median = statistics.median(lengths) if lengths else 0
     long = [c for c in chapters if c.number and len(c.text) > max(8 * median, 2000)]
     short = [c for c in chapters if c.number and len(c.text) < min(0.05 * median, 200)]
     for which, words in ((long, "over eight times as long as"), (short, "under 5 % of")):
         if which:
-            warnings.append(
+            notes.append(
                 f"{_numbers(which)}: {words} the median chapter; look whether a heading is "
                 f"{'missed' if which is long else 'taken for one wrongly'} ({which[0].heading!r})"
             )
     text = "".join(chapter.text for chapter in chapters)
     han = len(re.findall("[\u4e00-\u9fff]", text))
     if han < 200 or han < 0.3 * len(text) or re.search("[\u3040-\u30ff]{2}", text):
-        return warnings
+        return notes
     traditional = sum(map(text.count, _TRADITIONAL))
     simplified = sum(map(text.count, _SIMPLIFIED))
     if traditional > simplified and traditional > 0.01 * han and not convert:
-        warnings.append(
+        notes.append(
             "traditional characters: --config.corpus.convert=t2s turns them into simplified ones"
         )
     elif min(traditional, simplified) > 0.1 * max(traditional, simplified, 20):
-        warnings.append(
+        notes.append(
             f"traditional and simplified characters are mixed (about {traditional:,} and "
             f"{simplified:,}): --config.corpus.convert=t2s makes all simplified"
         )
-    return warnings
+    return notes
 
 
 def _check_edition(chapters: Sequence[Chapter]) -> None:

@@ -336,10 +336,10 @@ def _is_numbered_title(path: Path) -> bool:
 
 _REPOSITORY = re.compile(  # names of files that stand beside a book
     r"(?i)(?:readme|license|licence|copying|changelog|changes|contributing|contributors|notice"
-    r"|authors|todo|code_of_conduct|mimetype)(?:[-_. (（].*)?"
+    r"|authors|todo|code_of_conduct|mimetype|cname|_\w+)(?:[-_. (（].*)?"
 )
 _ABOUT = re.compile(  # names of files about a book, and of its lists
-    r"(?i)(?:index|toc|contents|nav|目[录錄次]|(?:使用|下载|下載)?[说說]明|(?:内容|內容|作品|作者|小说)?[简簡]介"
+    r"(?i)(?:index|toc|contents|nav|summary|笔记|封[面底]|扉[页頁]|书评|書評|目[录錄次]|(?:使用|下载|下載)?[说說]明|(?:内容|內容|作品|作者|小说)?[简簡]介"
     r"|版[权權](?:信息|声明|聲明|頁|页)?|(?:免责)?声明)(?:[-_. (（].*)?"
 )
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hlm_jax.book.tokenizer import Tokenizer, TokenizerError, train_tokenizer
@@ -11,7 +11,8 @@ from hlm_jax.keys import SMALLEST_VOCABULARY
 
 CHARS_PER_TOKEN = 96  # training characters for every token of the vocabulary, as in configs/tiny.py
 MERGES = 200  # tokens of several characters at least
-EPOCHS = 20  # at most: from then on a small model learns a short book by heart
+ALPHABET = 500  # distinct characters: of fewer, every one gets a token of its own
+EPOCHS = 8  # at most: from then on the validation score of a small model gets worse
 FEWEST_STEPS = 60
 
 
@@ -23,6 +24,7 @@ def fitting_settings(
     block_size: int,
     batch_size: int,
     steps: int,
+    fixed: Collection[str] = (),
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """A tokenizer of the training texts, and the config keys that a book of this length needs.
 
@@ -30,35 +32,39 @@ def fitting_settings(
 
     Args:
       vocab_size, character_coverage, block_size, batch_size, steps: the config's own.
+      fixed: config keys that keep their value.
 
     Raises:
       TokenizerError: no vocabulary fits the text.
     """
     settings: dict[str, Any] = {}
     counts = Counter(char for text in texts for char in text)
+    coverage_is_free = "tokenizer.character_coverage" not in fixed
+    if coverage_is_free and len(counts) <= ALPHABET and character_coverage < 1:
+        character_coverage = settings["tokenizer.character_coverage"] = 1.0
     enough = max(counts.total() // CHARS_PER_TOKEN, _needed(counts, character_coverage))
-    if enough < vocab_size:
+    if enough < vocab_size and "model.vocab_size" not in fixed:
         vocab_size = settings["model.vocab_size"] = math.ceil(enough / 100) * 100
     try:
         tokenizer = train_tokenizer(
             texts, vocab_size=vocab_size, character_coverage=character_coverage
         )
     except TokenizerError as error:
-        if error.largest is None:
+        if error.largest is None or "model.vocab_size" in fixed:
             raise
         vocab_size = settings["model.vocab_size"] = error.largest
         tokenizer = train_tokenizer(
             texts, vocab_size=vocab_size, character_coverage=character_coverage
         )
     tokens = sum(len(tokenizer.encode(text)) + 1 for text in texts)
-    while block_size > 16 and tokens < 2 * block_size + 1:
+    while "model.block_size" not in fixed and block_size > 16 and tokens < 2 * block_size + 1:
         block_size = settings["model.block_size"] = block_size // 2
     most = math.ceil(EPOCHS * tokens / (batch_size * block_size) / 10) * 10
-    if steps > max(most, FEWEST_STEPS):
-        steps = max(most, FEWEST_STEPS)
+    if steps > max(most, FEWEST_STEPS) and "train.steps" not in fixed:
+        steps = settings["train.steps"] = max(most, FEWEST_STEPS)
         interval = max(10, steps // 60 * 10)
-        settings["train.steps"] = steps
-        settings |= {"train.eval_every_steps": interval, "checkpoint.every_steps": interval}
+        intervals = {"train.eval_every_steps": interval, "checkpoint.every_steps": interval}
+        settings |= {key: value for key, value in intervals.items() if key not in fixed}
     return tokenizer, settings
 
 

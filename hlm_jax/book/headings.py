@@ -7,6 +7,7 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 
 from hlm_jax.book.numerals import HAN, WORDS, parse_numeral
 
@@ -18,13 +19,13 @@ _SAME |= {"輯": "辑", "編": "编", "場": "场"}
 RANKS = {"部": 7, "集": 6, "册": 6, "辑": 6, "卷": 5, "编": 4, "篇": 4, "幕": 4}
 RANKS |= {"章": 3, "回": 3, "话": 3, "折": 3, "出": 3, "场": 3, "节": 2, "则": 1, "第": 3}
 RANKS |= {"part": 6, "book": 6, "volume": 7, "act": 5, "chapter": 3, "canto": 3, "letter": 3}
-RANKS |= {"stave": 3, "scene": 3, "section": 2}
+RANKS |= {"stave": 3, "scene": 3, "section": 2, "number": 3}
 _UNIT = "[回章卷节则折篇部集囘迴節則话話出齣册冊辑輯编編幕场場]"
 _CHINESE = (
     rf"第{_S}(?P<n>{_NUMBER})(?:{_S}[回章]?{_S}[至到—\-~～、]{_S}第?{_S}(?P<to>{_NUMBER}))?"
     rf"{_S}(?P<unit>{_UNIT})"
 )
-_VOLUME = rf"(?P<juan>卷){_S}之?{_S}(?P<jn>[{HAN}]{{1,9}}|[0-9０-９]{{1,5}})"
+_VOLUME = rf"(?P<juan>卷){_S}[之第]?{_S}(?P<jn>[{HAN}]{{1,9}}+|[0-9０-９]{{1,5}}+)(?!{_S}{_UNIT})"
 _WORD = "|".join(sorted(WORDS, key=len, reverse=True))
 _ENGLISH = (
     r"(?i:(?P<en>chapter|chap\.|part|book|volume|vol\.|act|canto|letter|stave|scene|section)"
@@ -41,10 +42,13 @@ _PREFIX = re.compile(
     r"|[【《〈\[（(][^】》〉\])）]{1,24}[】》〉\])）]\s*(?:正文)?\s*"
 )
 _CLOSING = re.compile(
-    r"[\s　]*(?:完结|完|终|終|毕|畢|结束|結束|the end\b)[\s　）)】」.。!！]*$", re.I
+    r"[\s—\-=~（(【]*全?文?(?:完结|完|终|終|毕|畢|结束|結束|the end\b)[\s—\-=~）)】」.。!！]*$",
+    re.I,
 )
 _SEPARATED = re.compile(r"$|[\s:：.．、·—\-|】》〉\])）」』]")
+_GOES_ON = re.compile(r",| +[a-z]")  # Chapter 5 of this book
 _PROSE = re.compile(r"[中里裡内內的已既之末才书書说說讲講也就合是有曰，,]")
+_CLOSED = 200  # characters below 第三回终 that make it a heading after all
 SENTENCE_END = "。！？!?”」』…；;"
 
 
@@ -59,6 +63,7 @@ class Candidate:
       first, last: its number; they differ in 第十七至十八回.
       upper: numbers of higher levels in the same line (第一卷 第三回).
       strength: how much the line looks like a heading, 0 to 1.
+      style: what stands before its number, and after it: nothing, a gap (" ") or a word ("x").
     """
 
     start: int
@@ -69,6 +74,7 @@ class Candidate:
     last: int
     upper: tuple[int, ...]
     strength: float
+    style: str = ""
 
     @property
     def rank(self) -> int:
@@ -104,8 +110,10 @@ def number_in(line: str) -> int | None:
         return numbers[-1]
     if trailing := _TRAILING.fullmatch(text):
         return parse_numeral(trailing["n"])
-    if han := re.match(rf"[{HAN}]+(?=$|[\s、.．:：_\-])", text):
+    if han := re.match(rf"(?:[{HAN}]+|[IVXLC]+)(?=$|[、.．:：_\-]|(?<![A-Z])\s)", text):
         return parse_numeral(han[0])
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     digits = re.findall(r"[0-9]+", text)
     if len(digits) == 1 or (digits and text.startswith(digits[0])):
         return int(digits[0])
@@ -131,24 +139,35 @@ def _core_number(match: re.Match) -> tuple[str, int, int] | None:
 
 def candidates(text: str) -> list[Candidate]:
     """Every line that looks like a heading, in order."""
-    found: list[tuple[str, Candidate]] = []
+    lines = []
     for match in _CANDIDATE.finditer(text):
+        cores = [(core, at) for core, at in _cores(text, match) if core]
+        # A unit three times: a table of contents in one line.
+        if cores and max(Counter(core[0] for core, _ in cores).values()) < 3:
+            lines.append((match, cores))
+    common = Counter(unit for _, cores in lines for unit in {core[0] for core, _ in cores})
+    found: list[tuple[str, Candidate]] = []
+    for i, (match, cores) in enumerate(lines):
+        # The lowest of the units that are usual in this book: a title may hold another one.
+        most = max(common[core[0]] for core, _ in cores)
+        usual = [core for core in cores if common[core[0][0]] >= 0.5 * most]
+        level = cores.index(min(usual, key=lambda core: RANKS[core[0][0]]))
+        (unit, first, last), rest_at = cores[level]
+        if (unit, last + 1) in (core[:2] for core, _ in cores[level + 1 :]):
+            last += 1  # 第十七回 第十八回
         end = text.find("\n", match.end())
         end = len(text) if end < 0 else end
-        prefix, line = match["prefix"], text[match.start() : end]
-        cores = [core for core in _cores(text, match, end) if core[0]]
-        if not cores:
+        line, rest, prefix = text[match.start() : end].strip(), text[rest_at:end], match["prefix"]
+        after = lines[i + 1][0].start() if i + 1 < len(lines) else len(text)
+        closing = _CLOSING.match(rest)
+        if closing and after - end < _CLOSED:
             continue
-        same_unit = Counter(core[0][0] for core in cores)
-        if max(same_unit.values()) >= 3:  # a table of contents in one line
-            continue
-        (unit, first, last), rest_at = cores[-1][0], cores[-1][1]
-        rest = text[rest_at:end]
-        if _CLOSING.match(rest):
-            continue
-        upper = tuple(core[0][1] for core in cores[:-1])
-        strength = _strength(line.strip(), rest)
-        one = Candidate(match.start(), end, line.strip(), unit, first, last, upper, strength)
+        apart = _SEPARATED.match(rest) and not (unit.isascii() and _GOES_ON.match(rest))
+        style = "" if not rest.strip() else " " if apart else "x"
+        strength = 0.5 if closing else _strength(line, rest, style)
+        upper = tuple(core[1] for core, _ in cores[:level])
+        style = prefix.strip() + style
+        one = Candidate(match.start(), end, line, unit, first, last, upper, strength, style)
         found.append((prefix.strip(), one))
     for match in _TRAILING.finditer(text):
         number = parse_numeral(match["n"])
@@ -166,11 +185,13 @@ def candidates(text: str) -> list[Candidate]:
     return sorted(kept, key=lambda one: one.start)
 
 
-def _cores(text: str, match: re.Match, end: int):
+def _cores(text: str, match: re.Match) -> Iterator[tuple[tuple[str, int, int] | None, int]]:
     """The numbered units at the beginning of a line: ((unit, first, last), end) of each.
 
-    A second one belongs to the heading where it is of a lower rank and close by.
+    A second one belongs to the heading where it is of no higher rank and close by.
     """
+    end = text.find("\n", match.end())
+    end = len(text) if end < 0 else end
     core = _CORE.match(text, match.start() + len(match["prefix"]), end)
     previous = None
     while core:
@@ -186,13 +207,12 @@ def _cores(text: str, match: re.Match, end: int):
         core = None
 
 
-def _strength(line: str, rest: str) -> float:
+def _strength(line: str, rest: str, style: str) -> float:
     """How much a line with this text after its number looks like a heading, 0 to 1."""
-    separated = bool(_SEPARATED.match(rest))
     prose = line[-1] in SENTENCE_END or len(line) > 80
-    if separated:
+    if style != "x":
         return 0.6 if prose else 1.0
-    if len(line) <= 45 and not prose and not re.search("[。！？；，]", rest):
+    if len(line) <= 45 and not prose and not re.search("[。！？；，.,]", rest):
         return 0.3 if _PROSE.match(rest) else 0.8
     return 0.2
 
@@ -200,6 +220,6 @@ def _strength(line: str, rest: str) -> float:
 def heading_of(line: str) -> str:
     """The heading of a line that may hold text after it."""
     line = line.strip()
-    if len(line) <= 80:
+    if len(line) <= 80 or (len(line) <= 160 and not re.search("[。！？；]", line)):
         return line
     return re.split("[。！？；]", line)[0][:60].strip()

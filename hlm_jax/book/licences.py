@@ -191,4 +191,15 @@ def cut_notices(text: str) -> tuple[str, list[Dropped]]:
     return _NOTICE.sub("", text) if parts else text, parts
 
 
-CUTS = (cut_gutenberg, cut_aozora, cut_notices)
+_FRONT_MATTER = re.compile(
+    r"\A\s*---[ \t]*\n(?:(?:[\w-]+:|[ \t]+\S|- )[^\n]*\n){1,40}---[ \t]*(?:\n|\Z)"
+)
+
+
+def cut_front_matter(text: str) -> tuple[str, list[Dropped]]:
+    """The keys between two lines --- at the beginning of a page of a site generator."""
+    found = _FRONT_MATTER.match(text)
+    return (text[found.end() :], [_part("front matter", found[0])]) if found else (text, [])
+
+
+CUTS = (cut_front_matter, cut_gutenberg, cut_aozora, cut_notices)

@@ -8,17 +8,25 @@ import dataclasses
 import itertools
 import re
 import statistics
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
+from hlm_jax.book.forms import UNIT, listed_titles, marked_titles, numbered_forms
 from hlm_jax.book.headings import RANKS, Candidate, candidates, heading_of, number_in
 from hlm_jax.book.numerals import parse_numeral
 
-_FULL_BODY = 80  # characters below a heading that make it a whole chapter
+# Characters below a heading that make it a whole chapter: half of what is usual, in these limits.
+_FULL_BODY = (20, 80)
 _SHORT_BODY = 60  # characters below an entry of a table of contents, at most
 _CONTENTS = re.compile(r"[\s#*【\[《]*(?:目\s*[录錄次]|回\s*目|总\s*目|contents|table of contents)")
+_HALF = re.compile(r"\s*(?:[上中下]|[（(][上中下一二三四五1-9１-９][)）])$")
+# A line that opens a volume without a number.
+_PART = re.compile(
+    r"(?m)^[\s#【《]*(?:[上中下][卷部册冊篇编編集]|[卷部篇][上中下])(?:[\s】》:：]+.{0,20})?$"
+)
 _CONTENTS = re.compile(_CONTENTS.pattern + r"[\s:：.】\]》]*$", re.I)
 
 
@@ -42,6 +50,7 @@ class Outline:
       apart: places of runs of headings that are no chapters, such as summaries of the chapters.
       sentences: lines that begin like a heading and are no heading.
       warnings: one line each.
+      unit: of the chapters' numbers.
     """
 
     starts: tuple[Start, ...] = ()
@@ -50,6 +59,7 @@ class Outline:
     apart: tuple[tuple[int, int], ...] = ()
     sentences: int = 0
     warnings: tuple[str, ...] = ()
+    unit: str = ""
 
 
 def outline(text: str, borders: Sequence[int] = ()) -> Outline:
@@ -60,11 +70,42 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
       borders: places where a new file begins; numbers may start anew there.
     """
     found = candidates(text)
+    named = _outline(text, found, borders)
+    if len(named.starts) >= 3 and RANKS[named.unit] <= RANKS["chapter"]:
+        return named
+    volumes = [one for one in found if one.rank > RANKS["chapter"]]
+    best = named
+    for form in numbered_forms(text):
+        other = _outline(text, sorted([*volumes, *form], key=lambda one: one.start), ())
+        if _goes_through(other, text) and len(other.starts) > max(2, len(best.starts)):
+            best = other
+    titles = (listed_titles(text) or marked_titles(text)) if len(best.starts) < 3 else []
+    if len(titles) >= 3:
+        starts = [Start(start, text[start:end].strip(), None) for start, end in titles]
+        return dataclasses.replace(Outline(), starts=tuple(starts))
+    return best
+
+
+def _goes_through(found: Outline, text: str) -> bool:
+    """Whether numbered lines of one form cut the whole text, and are no list in it."""
+    if len(found.starts) < 3 or found.unit != UNIT or found.starts[0].number != 1:
+        return False
+    places = [start.at for start in found.starts]
+    sizes = [b - a for a, b in itertools.pairwise([*places, len(text)])]
+    front = places[0] - sum(end - start for start, end in found.contents)
+    usual = 8 * statistics.median(sizes)
+    even = sum(size for size in (front, *sizes) if size > usual) < 0.3 * len(text)
+    return even and len(found.warnings) <= 0.1 * len(sizes)
+
+
+def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outline:
     tables = _contents(text, found)
     listed = {one for table in tables for one in table.entries}
-    rest = [one for one in found if one not in listed]
+    rest = _weighed([one for one in found if one not in listed])
+    opens = sorted([*borders, *(m.start() for m in _PART.finditer(text))])
+    upper = [one for one in found if one in listed and len(tables) > 1] + rest
     chains = {
-        unit: _chain(text, [one for one in rest if one.unit == unit], rest, borders)
+        unit: _chain(text, [one for one in rest if one.unit == unit], upper, opens)
         for unit in dict.fromkeys(one.unit for one in rest)
     }
     chain, unit = _lowest(chains)
@@ -76,14 +117,18 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
     )
     if not chain:
         return Outline(contents=contents)
-    chain = _fill_gaps(chain, rest)
-    chain, apart = _without_summaries(text, chain, rest, borders)
+    chain = _without_strays(_fill_gaps(chain, rest))
+    for other, (value, path) in chains.items():  # the letters before the chapters of a novel
+        alike = other != unit and RANKS[other] == RANKS[unit] and value >= 2
+        if alike and path[-1].start < chain[0].start:
+            chain = path + chain
+    chain, apart = _without_summaries(text, chain, upper, opens)
     chosen = set(chain)
     repeated, strays, sentences = [], [], 0
     for one in rest:
         if one in chosen or one.rank > RANKS[unit]:
             continue
-        own = max((c for c in chain if c.start < one.start), key=lambda c: c.start, default=None)
+        own = _before(chain, one)
         if own and own.line == one.line:
             repeated.append((one.start, min(one.end + 1, len(text))))
         elif any(start <= one.start < end for start, end in apart):
@@ -93,18 +138,61 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
         else:
             sentences += 1
     starts = [
-        Start(_with_volume(one, chain, rest, text), heading_of(one.line), one.first)
-        for one in chain
+        Start(at, heading_of(one.line), one.first)
+        for at, one in zip(_with_volumes(chain, rest, text), chain, strict=True)
     ]
-    warnings = _number_warnings(chain, rest, borders) + [
+    warnings = _number_warnings(chain, upper, opens) + [
         f"{one.label!r} looks like a heading but its number does not fit there: it was left "
         f"inside {before.label!r}"
         for one in strays
         if (before := _before(chain, one))
     ]
     return Outline(
-        tuple(starts), contents, tuple(repeated), tuple(apart), sentences, tuple(warnings)
+        tuple(starts), contents, tuple(repeated), tuple(apart), sentences, tuple(warnings), unit
     )
+
+
+def _weighed(found: list[Candidate]) -> list[Candidate]:
+    """The candidates; one of another style than most of its unit is weak.
+
+    That is so only where the common style has its number as well, and its neighbours are no run of
+    its own style, as those of another volume may be.
+    """
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    by_unit: dict[str, list[Candidate]] = defaultdict(list)
+    for one in found:
+        numbers[one.unit, one.style].add(one.first)
+        by_unit[one.unit].append(one)
+    weak = set()
+    for unit, ones in by_unit.items():
+        style = max({one.style for one in ones}, key=lambda s: (len(numbers[unit, s]), s))
+        most = numbers[unit, style]
+        for before, one, after in zip([None, *ones], ones, [*ones[1:], None], strict=False):
+            run = any(
+                near and near.style == one.style and abs(near.first - one.first) == 1
+                for near in (before, after)
+            )
+            rare = len(numbers[unit, one.style]) <= 0.8 * len(most) and one.first in most
+            if one.style != style and rare and not run:
+                weak.add(one)
+    return [dataclasses.replace(one, strength=0.2) if one in weak else one for one in found]
+
+
+def _without_strays(chain: list[Candidate]) -> list[Candidate]:
+    """The chain without a chapter whose neighbours' numbers follow each other.
+
+    Another chapter must have its number: it is then a line that names that one.
+    """
+    counts = Counter(one.first for one in chain)
+    kept = chain[:1]
+    for one, after in itertools.zip_longest(chain[1:], chain[2:]):
+        previous = kept[-1].last
+        between = after is not None and after.first == previous + 1 and after.unit == one.unit
+        if between and one.first not in (previous, previous + 1) and counts[one.first] > 1:
+            counts[one.first] -= 1
+        else:
+            kept.append(one)
+    return kept
 
 
 def outline_by(pattern: re.Pattern[str], text: str) -> Outline:
@@ -168,9 +256,13 @@ def _contents(text: str, found: list[Candidate]) -> list[_Table]:
         again = [numbers[key] > count for key, count in own.items()]
         bodies = [text[a.end : b.start].strip() for a, b in itertools.pairwise(entries)]
         empty = all(not body or re.fullmatch(r"[\d\s.…·]+", body) for body in bodies)
+        # The headings of a volume, a part of it and a chapter may stand in a row.
+        many = max(Counter(one.unit for one in entries).values()) >= 3
         labelled = bool(_CONTENTS.match(_line_before(text, entries[0].start)))
-        if not (empty or labelled or sum(again) >= 0.7 * len(again)):
+        if not (labelled or (many and (empty or sum(again) >= 0.7 * len(again)))):
             continue
+        if sum(one.line[-1] in "。！？”" for one in entries) > 0.5 * len(entries):
+            continue  # chapters of one line
         last = entries[-1]
         after = found[block[-1] + 1].start if block[-1] + 1 < len(found) else len(text)
         body = len(text[last.end : after].strip())
@@ -222,7 +314,9 @@ def _chain(
     n = len(found)
     if not n:
         return 0.0, []
-    start, end = (np.array([getattr(o, k) for o in found], float) for k in ("start", "end"))
+    start = np.array([one.start for one in found], float)
+    # A line that ends a sentence holds text of its chapter.
+    end = np.array([one.start if one.line[-1] in "。！？”" else one.end for one in found], float)
     first, last = (np.array([getattr(o, k) for o in found]) for k in ("first", "last"))
     strength = np.array([one.strength for one in found])
     rank = found[0].rank
@@ -231,9 +325,10 @@ def _chain(
     titles = np.array([hash(one.line) for one in found])
     uppers = np.array([hash(one.upper) for one in found])
     best, source = np.empty(n), np.full(n, -1)
+    full = np.clip(0.5 * np.median(np.diff(start)) if n > 1 else np.inf, *_FULL_BODY)
 
     def worth(i, until):
-        return strength[i] * np.minimum(1, (until - end[i]) / _FULL_BODY)
+        return strength[i] * np.minimum(1, (until - end[i]) / full)
 
     for j in range(n):
         begin = 0.0 if first[j] <= 1 else 0.3 + 0.02 * min(first[j], 35)
@@ -337,18 +432,21 @@ def _without_summaries(
     return kept, apart
 
 
-def _with_volume(one: Candidate, chain: list[Candidate], rest: list[Candidate], text: str) -> int:
-    """Where a chapter begins: at the volume heading before it, where there is one."""
-    previous = _before(chain, one)
-    after = previous.end if previous else 0
-    volumes = [c.start for c in rest if c.rank > one.rank and after < c.start < one.start]
-    volumes = [at for at in volumes if len(text[at : one.start]) < 400]
-    return min(volumes, default=one.start)
+def _with_volumes(chain: list[Candidate], rest: list[Candidate], text: str) -> list[int]:
+    """Where each chapter begins: at the volume heading before it, where there is one."""
+    upper = [one.start for one in rest if one.rank > chain[0].rank]
+    places = []
+    for previous, one in zip([None, *chain], chain, strict=False):
+        after = previous.end if previous else 0
+        volumes = upper[bisect_left(upper, after) : bisect_left(upper, one.start)]
+        volumes = [at for at in volumes if len(text[at : one.start]) < 400]
+        places.append(min(volumes, default=one.start))
+    return places
 
 
 def _before(chain: list[Candidate], one: Candidate) -> Candidate | None:
-    earlier = [c for c in chain if c.start < one.start]
-    return earlier[-1] if earlier else None
+    at = bisect_left(chain, one.start, key=lambda c: c.start)
+    return chain[at - 1] if at else None
 
 
 def _number_warnings(
@@ -362,6 +460,12 @@ def _number_warnings(
         new = any(a.start < at <= b.start for at in opens) or a.upper != b.upper
         if b.first <= 1 and b.first <= a.last and new:
             continue  # a new volume or file counts anew
+        if (
+            b.first == a.last
+            and a.line != b.line
+            and _HALF.sub("", a.line) == _HALF.sub("", b.line)
+        ):
+            continue  # the second half of a chapter
         if warning := _step_warning(a.last, b.first, b.label):
             warnings.append(warning)
     return warnings

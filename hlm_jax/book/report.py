@@ -25,7 +25,7 @@ def summary(report: Mapping[str, Any], splits: Splits) -> str:
     if counts := [f"{rule} {n}" for rule, n in report["cleaning"].items() if n]:
         lines.append(f"  cleaning: {', '.join(counts)}")
     lines += [f"  left out: {_dropped(part)}" for part in report["dropped"]]
-    lines.append(f"  {describe_split(splits)}")
+    lines.append(f"  {describe_split(splits, report['chapters'])}")
     lines += [f"  warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
 

@@ -27,13 +27,15 @@ class Reference:
         self.splits = {name: list(chapters) for name, chapters in splits.items()}
 
     @classmethod
-    def open(cls, corpus: Mapping[str, Any], split: Mapping[str, Any], sha256: str) -> "Reference":
+    def open(
+        cls, corpus: Mapping[str, Any], split: Mapping[str, Any], recorded: Mapping[str, Any]
+    ) -> "Reference":
         """Reads the book that a run was trained on.
 
         Args:
           corpus: the keyword arguments of corpus.load_corpus; `path` may have been given anew.
           split: the keyword arguments of corpus.split_chapters.
-          sha256: of the cleaned text, as the run recorded it (report["sha256"]).
+          recorded: the corpus report of the run.
 
         Raises:
           UserError: the book cannot be read, or it is another text.
@@ -45,12 +47,11 @@ class Reference:
             raise UserError(
                 f"{reason}; give the text that the run was trained on with --corpus BOOK"
             ) from error
-        if book.report["sha256"] != sha256:
+        if why := corpora.difference(book.report, recorded):
             where = book.report["source"].get("path", book.name)
             raise UserError(
-                f"{where} is not the text that the run was trained on "
-                f"(sha256 {book.report['sha256'][:12]}, not {sha256[:12]}): "
-                "version 0.1 also cut books differently; give that text with --corpus BOOK"
+                f"{where} is not the text that the run was trained on ({why}): "
+                "give that text with --corpus BOOK"
             )
         return cls(corpora.split_chapters(book.chapters, **split))
 

@@ -63,6 +63,7 @@ def load_material(config: ConfigDict) -> Material:
     leakage = find_leakage(splits)
     refuse(leakage)
     book.report["warnings"] += problems(leakage)
+    book.report["opening"] = corpus.opening(splits)
     texts = [chapter.text for chapter in splits["train"]]
     tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **config.tokenizer)
     tokens = windows.token_stream(tokenizer, splits["train"])

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from hlm_jax import checkpoint
 from hlm_jax import config as configs
+from hlm_jax.book.corpus import difference
 from hlm_jax.errors import UserError
 from hlm_jax.training.checkpointer import Checkpointer
 from hlm_jax.training.history import History
@@ -38,8 +39,16 @@ def _refuse(workdir: Path, saved: dict[str, Any], config: ConfigDict) -> None:
     if changed := configs.differences(saved, configs.recorded(config)):
         raise UserError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}): "
-            "use another --workdir"
+            f"use another --workdir{_older_text(changed)}"
         )
+
+
+def _older_text(changed: list[str]) -> str:
+    """How to go on with a run that was trained on an earlier revision of the edition."""
+    earlier = [line for line in changed if line.startswith("corpus.revision: ")]
+    if not earlier:
+        return ""
+    return f", or go on with --config.corpus.revision={earlier[0].split()[1]}"
 
 
 def record(workdir: Path, config: ConfigDict, material: Material) -> None:
@@ -79,17 +88,16 @@ def restore(
         return program.init_state(), History()
     state, meta = restored
     _refuse(workdir, meta["config"], config)
+    if why := difference(material.report, meta["corpus"]):
+        raise UserError(
+            f"the run in {workdir} was begun with another text than {material.report['name']} "
+            f"({why}): give the same text with --config.corpus.path, or use another --workdir"
+        )
     ours, theirs = material.tokenizer.fingerprint, meta["tokenizer_fingerprint"]
     if ours != theirs:
         raise UserError(
             f"the checkpoint in {workdir} was made with tokenizer {theirs[:12]}, this corpus and "
-            f"config give {ours[:12]}: the text or the SentencePiece version changed; "
-            "use another --workdir"
-        )
-    if meta["corpus"]["sha256"] != material.report["sha256"]:
-        raise UserError(
-            f"the run in {workdir} was begun with another text than {material.report['name']}: "
-            "give the same text with --config.corpus.path, or use another --workdir"
+            f"config give {ours[:12]}: the SentencePiece version changed; use another --workdir"
         )
     return state, History.from_metrics(int(state.step), meta["metrics"])
 

@@ -14,7 +14,7 @@ from hlm_jax.training.history import History
 from hlm_jax.training.journal import Journal
 from hlm_jax.training.material import Material
 from hlm_jax.training.progress import duration
-from hlm_jax.training.validation import write_sample
+from hlm_jax.training.validation import prompt_of, write_sample
 
 LONG_RUN_SECONDS = 3600
 
@@ -58,11 +58,12 @@ def final_report(
             f"ratio {history.best / material.baseline:.4f}"
         )
     if material.baseline is not None:
-        yield describe_split(material.splits)
-    text = write_sample(language_model, config).removeprefix(config.sample.prompt)
+        yield describe_split(material.splits, material.report["chapters"])
+    prompt = prompt_of(config, material)
+    text = write_sample(language_model, config, prompt).removeprefix(prompt)
     reference = material.reference
     index = reference.overlap_index
-    yield f"\n{config.sample.prompt}{overlap.mark(text, index)}\n"
+    yield f"\n{prompt}{overlap.mark(text, index)}\n"
     yield overlap.describe(index.measure(text), reference.human_overlap)
     for split in ("train", "val"):
         if chapters := material.splits[split]:

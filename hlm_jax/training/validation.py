@@ -55,7 +55,8 @@ class Validation:
 
     def sample(self, params: Params) -> str:
         """The config's prompt and what the model writes after it."""
-        return write_sample(self.language_model(params), self._config)
+        prompt = prompt_of(self._config, self._material)
+        return write_sample(self.language_model(params), self._config, prompt)
 
     def language_model(self, params: Params) -> LanguageModel:
         """The model under these weights as readers use it."""
@@ -65,12 +66,14 @@ class Validation:
         )
 
 
-def write_sample(language_model: LanguageModel, config: ConfigDict) -> str:
-    """The config's prompt and its continuation, drawn with the config's own settings and seed.
+def prompt_of(config: ConfigDict, material: Material) -> str:
+    """What a run's samples continue: the config's prompt, or how a chapter of the book begins."""
+    return config.sample.prompt or material.report["opening"]
 
-    Without a prompt the text begins a chapter.
-    """
+
+def write_sample(language_model: LanguageModel, config: ConfigDict, prompt: str) -> str:
+    """The prompt and its continuation, drawn with the config's own settings and seed."""
     (text,) = language_model.generate(
-        config.sample.prompt or None, max_new_tokens=config.sample.max_new_tokens, seed=config.seed
+        prompt, max_new_tokens=config.sample.max_new_tokens, seed=config.seed
     )
-    return config.sample.prompt + text
+    return prompt + text
