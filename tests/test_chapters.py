@@ -122,6 +122,42 @@ def test_short_pages_of_an_epub_are_no_chapters():
     assert [chapter.heading for chapter in found.chapters] == [s.split("\n")[0] for s in stories]
 
 
+def test_pages_of_an_epub_about_the_book_are_no_chapters():
+    pages = [f"{line}\n{BODY * 3}" for line in HEADINGS]
+    found = cut(*pages, "About the Author\n" + BODY * 3, "注释\n" + BODY * 4, is_epub=True)
+    assert [chapter.heading for chapter in found.chapters] == HEADINGS
+    assert [part.chars for part in found.dropped] == [len(BODY) * 3 + 17, len(BODY) * 4 + 3]
+    poems = [f"诗{n}\n{BODY[:60]}\n" for n in "甲乙丙丁戊己庚辛壬癸"]
+    assert len(cut(*poems, is_epub=True).chapters) == 10
+
+
+def test_a_chapter_may_go_on_in_the_next_page_of_an_epub():
+    pages = [page for line in HEADINGS for page in (f"{line}\n{BODY}", BODY * 4)]
+    found = cut(*pages, is_epub=True)
+    assert [chapter.heading for chapter in found.chapters] == HEADINGS
+    assert found.chapters[3].body == BODY * 5
+    titles = [f"The Story of {n}\n{BODY * 4}" for n in range(12)]
+    found = cut(*(page for title in titles for page in (title, BODY * 4)), is_epub=True)
+    assert len(found.chapters) == 12
+    assert len(cut(*[BODY * 4] * 12, is_epub=True).chapters) == 12  # no page has a title
+
+
+def test_a_volumes_page_of_an_epub_opens_its_first_chapter():
+    pages = []
+    for n in range(12):
+        pages += [f"第{n // 4 + 1}部\n"] * (n % 4 == 0) + [f"第{n % 4 + 1}章\n{BODY * 4}"]
+    found = cut(*pages, is_epub=True)
+    assert [chapter.heading for chapter in found.chapters] == [
+        f"第{n % 4 + 1}章" for n in range(12)
+    ]
+
+
+def test_a_chapter_may_go_on_in_the_next_file():
+    half = len(HEADINGS[0]) + 1 + len(BODY)
+    found = cut(*(BOOK[i : i + half * 3] for i in range(60, len(BOOK), half * 3)))
+    assert [chapter.body for chapter in found.chapters[1:]] == [BODY] * 11
+
+
 def test_few_chapters_of_unlike_length_stay_whole():
     found = cut("".join(f"第{n}回\n{BODY * (1 + n % 3)}" for n in range(1, 7)))
     assert numbers(found) == [1, 2, 3, 4, 5, 6]
@@ -161,10 +197,10 @@ def test_a_text_that_is_too_short_has_a_problem():
 
 
 def test_a_pattern_of_the_users_own_cuts_the_book():
-    poems = "".join(f"感遇其{n:03d}张九龄\n{BODY}" for n in range(1, 31))
+    poems = "".join(f"张九龄感遇（{n:03d}）\n{BODY}" for n in range(1, 31))
     assert cut(poems).cut_by == "equal parts"
-    found = cut(poems, heading=r"^感遇其(?P<number>\d{3})")
+    found = cut(poems, heading=r"（(?P<number>\d{3})）$")
     assert numbers(found) == list(range(1, 31))
-    assert found.chapters[2].heading == "感遇其003张九龄"
+    assert found.chapters[2].heading == "张九龄感遇（003）"
     with pytest.raises(CorpusError, match="no line matches"):
         cut(poems, heading="^nothing")

@@ -107,6 +107,8 @@ def test_other_formats_are_refused_with_the_advice_that_helps(tmp_path, name, da
         ["序.txt", "楔子.txt", "第1章.txt", "第2章.txt", "后记.txt"],
         ["三国（1）.txt", "三国（2）.txt", "三国（10）.txt"],
         ["上.txt", "中.txt", "下.txt"],
+        ["I.txt", "II.txt", "V.txt", "IX.txt", "X.txt"],
+        ["First.txt", "Second.txt", "Fifth.txt", "Tenth.txt"],
         ["第一回上.txt", "第一回下.txt", "第二回.txt"],
         ["3. Title", "4. A name", "10. Another"],
         ["hlm2-ch1.txt", "hlm2-ch2.txt", "hlm2-ch10.txt"],
@@ -148,6 +150,7 @@ def test_what_is_doubtful_about_the_order_is_said(tmp_path):
 
 def test_files_about_a_book_are_left_out_and_named(tmp_path):
     about = ["README.md", "LICENSE", "CHANGELOG.txt", "说明.txt", "目录.txt", "index.html"]
+    about += ["SUMMARY.md", "_sidebar.md", "CNAME", "封面.txt"]
     write(
         tmp_path, [*about, ".git/config.txt", "__MACOSX/1.txt", "01.txt", "02 说明.txt", "03.txt"]
     )
@@ -160,6 +163,11 @@ def test_files_about_a_book_are_left_out_and_named(tmp_path):
     assert sorted(part.what for part in source.dropped) == sorted(f"file {name}" for name in about)
     assert all(part.chars > 10 and part.first.startswith("宝玉笑道") for part in source.dropped)
     assert source.skipped == {"": 1, ".jpg": 2}
+
+
+def test_a_readme_alone_in_its_subfolder_is_a_chapter(tmp_path):
+    write(tmp_path, ["README.md", "2/README.md", "10/README.md", "11/README.md", "11/a.md"])
+    assert names(read_source(tmp_path)) == ["2/README.md", "10/README.md", "11/a.md"]
 
 
 def test_a_description_that_is_the_only_text_is_the_book(tmp_path):

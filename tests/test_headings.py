@@ -309,6 +309,202 @@ def test_a_pattern_of_the_users_own():
     assert "gap: no chapter 5" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{han}",
+        "{han}、标题",
+        "{n}. 标题",
+        "{n}",
+        "（{han}）",
+        "{n:03d}标题",
+        "{han}回 标题",
+        "第{han}夜",
+    ],
+)
+def test_numbered_lines_of_one_form_are_headings_where_there_are_no_others(form):
+    lines = [form.format(n=n, han=han(n)) for n in range(1, 25)]
+    found = outline(book("书名") + book(*lines))
+    assert [start.heading for start in found.starts] == lines
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.", "{}. The Storm, and After", "SONNET {}", "§ {}"])
+def test_roman_numerals_alone_are_headings(form):
+    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    lines = [form.format(n) for n in roman]
+    table = "CONTENTS\n" + "".join(f"{line}\n" for line in lines)
+    assert numbers(table + book(*lines, body=PROSE)) == list(range(1, 13))
+
+
+def test_a_numbered_list_is_no_chapter():
+    items = "一、头一件要紧\n二、第二件要紧\n三、第三件要紧\n四、第四件要紧\n"
+    assert outline(BODY * 20 + items + BODY * 20).starts == ()
+    assert outline(items + BODY * 20).starts == ()
+    notes = "".join(f"［{n}］{BODY[:12]}\n" for n in range(1, 7))
+    volumes = "".join(f"卷{han(n)}\n{BODY * 9}{notes}" for n in range(1, 9))
+    assert numbers(volumes) == list(range(1, 9))
+    assert outline("".join(f"{BODY}图{n} 标题\n" for n in range(1, 20))).starts == ()
+    sections = "".join(f"{name}的故事\n" + book("一", "二", "三") for name in "甲乙丙丁戊己")
+    assert outline(sections).starts == ()
+
+
+def test_numbered_lines_within_volumes_are_the_lower_level():
+    text = "".join(f"PART {n}\n" + book(*"1234", body=PROSE) for n in ("ONE", "TWO", "THREE"))
+    assert numbers(text) == [1, 2, 3, 4] * 3
+    assert outline(text).warnings == ()
+
+
+@pytest.mark.parametrize("page", ["", " ........ 12"])
+@pytest.mark.parametrize("lead", ["", "12. "])
+def test_titles_that_a_table_of_contents_lists_are_headings(lead, page):
+    titles = ["The Storm", "A Visitor", "The Long Road", "Home Again"]
+    table = "".join(f"{lead}{title}{page}\n" for title in titles)
+    text = (
+        "Tales\nContents\n"
+        + table
+        + "These are old tales.\n"
+        + book(*map(str.upper, titles), body=PROSE)
+    )
+    assert [start.heading for start in outline(text).starts] == [t.upper() for t in titles]
+    lost = text.replace("A VISITOR\n", "")  # a title that is not found again
+    assert outline(lost).starts == ()
+
+
+def test_marked_titles_are_headings():
+    text = book("# Book", body="") + book("## The Storm", "## A Visitor", "## Home", body=PROSE)
+    assert outline(text).starts[0].heading == "## The Storm"
+
+
+@pytest.mark.parametrize(
+    "title", ["第一回合", "第三节课", "第一章程", "第二章", "第四十二章经", "（第三章送到）", "终"]
+)
+def test_a_number_in_a_title_is_not_the_chapters(title):
+    lines = [f"第{han(n)}章 {title if n in (4, 8) else '标题'}" for n in range(1, 13)]
+    assert numbers(book(*lines, body=BODY * 2)) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("line", ["第七回", "第七回见面是在桥上", "《三国演义》第七回"])
+def test_a_line_of_another_style_does_not_come_before_a_heading(line):
+    text = book(*HEADINGS)
+    for n in (3, 5, 7, 9, 11):
+        at = text.index(HEADINGS[n])
+        text = f"{text[:at]}{line}\n{BODY}{text[at:]}"
+    assert [start.heading for start in outline(text).starts] == HEADINGS
+
+
+def test_another_style_in_another_volume_is_kept():
+    text = "第一卷\n" + book(*(f"第{han(n)}章 标题" for n in range(1, 21)))
+    text += "第二卷\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
+    assert numbers(text) == [*range(1, 21), *range(1, 6)]
+
+
+@pytest.mark.parametrize("line", ["第六张 标题", "六章 标题", "第六 标题"])
+def test_a_misspelt_heading_fills_a_gap_and_is_named(line):
+    lines = [f"第{han(n)}章 标题" if n != 6 else line for n in range(1, 13)]
+    found = outline(book(*lines))
+    assert [start.number for start in found.starts] == list(range(1, 13))
+    (warning,) = found.warnings
+    assert line in warning
+
+
+@pytest.mark.parametrize("volume", ["上卷", "卷上", "上部 少年"])
+def test_volumes_without_a_number_let_numbers_start_anew(volume):
+    text = "".join(
+        volume.replace("上", part) + "\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
+        for part in "上中下"
+    )
+    assert numbers(text) == [1, 2, 3, 4, 5] * 3
+    assert outline(text).warnings == ()
+
+
+def test_a_volume_with_its_own_table_of_contents_lets_numbers_start_anew():
+    text = ""
+    for volume in range(1, 4):
+        lines = [f"第{han(n)}章 题目{volume}" for n in range(1, 6)]
+        table = "".join(f"{line}\n" for line in lines)
+        text += f"第{han(volume)}卷 卷名\n目录\n{table}" + book(*lines)
+    assert numbers(text) == [1, 2, 3, 4, 5] * 3
+    assert outline(text).warnings == ()
+
+
+@pytest.mark.parametrize("label", ["", "目录\n"])
+def test_a_volume_right_after_the_table_of_contents_opens_the_first_chapter(label):
+    table = label + "".join(f"{line}\n" for line in HEADINGS)
+    text = table + "第一卷 卷名\n" + book(*HEADINGS[:6]) + "第二卷 卷名\n" + book(*HEADINGS[6:])
+    found = outline(text)
+    assert [start.heading for start in found.starts] == HEADINGS
+    assert text[found.starts[0].at :].startswith("第一卷")
+    assert [text[slice(*place)] for place in found.contents] == [table]
+
+
+def test_a_volume_may_follow_a_table_of_contents_whose_numbers_start_anew():
+    lines = [[f"第{han(n)}章 题目{volume}" for n in range(1, 6)] for volume in (1, 2, 3)]
+    text = "".join(f"{line}\n" for volume in lines for line in volume)
+    for n, volume in enumerate(lines, 1):
+        text += f"第{han(n)}卷 卷名\n" + book(*volume)
+    assert [start.heading for start in outline(text).starts] == [
+        line for volume in lines for line in volume
+    ]
+
+
+def test_a_table_of_contents_of_volumes_alone_hides_no_chapters():
+    text = "CONTENTS\nPART ONE\nPART TWO\nPREFACE\n" + PROSE
+    for part in ("ONE", "TWO"):
+        text += f"PART {part}\n" + book(*(f"Chapter {n}" for n in range(1, 6)), body=PROSE)
+    assert numbers(text) == [1, 2, 3, 4, 5] * 2
+
+
+@pytest.mark.parametrize("sentence", ["第六回他没有来", "第六回说到那日宝玉没有来。"])
+def test_a_sentence_does_not_go_on_where_the_numbers_start_anew(sentence):
+    text = "上卷\n" + book(*HEADINGS[:5]) + f"{sentence}\n{BODY}下卷\n" + book(*HEADINGS[:4])
+    assert numbers(text) == [1, 2, 3, 4, 5, 1, 2, 3, 4]
+
+
+def test_a_sentence_that_names_a_volume_opens_none():
+    text = book(*HEADINGS)
+    at = text.index(HEADINGS[6])
+    text = f"{text[:at]}第三篇文章写得好\n宝玉点头。\n{text[at:]}"
+    assert text[outline(text).starts[6].at :].startswith(HEADINGS[6])
+
+
+def test_headings_of_three_levels_in_a_row_are_no_table_of_contents():
+    text = ""
+    for part in (1, 2):
+        for volume in (1, 2):
+            text += f"第{han(part)}部\n" * (volume == 1) + f"第{han(volume)}卷\n"
+            text += book(*(f"第{han(n)}章" for n in range(1, 5)))
+    assert numbers(text) == [1, 2, 3, 4] * 4
+
+
+def test_letters_before_the_chapters_are_chapters():
+    lines = [f"Letter {n}" for n in range(1, 5)] + [f"Chapter {n}" for n in range(1, 13)]
+    assert [start.heading for start in outline(book(*lines, body=PROSE)).starts] == lines
+
+
+def test_chapters_of_one_line_are_chapters():
+    text = "".join(f"第{han(n)}章 {BODY[n : n + 30]}。\n" for n in range(1, 31))
+    assert numbers(text) == list(range(1, 31))
+    text = "".join(f"第{han(n)}章\n{BODY[n : n + 30]}。\n" for n in range(1, 31))
+    assert numbers(text) == list(range(1, 31))
+
+
+def test_the_halves_of_a_chapter_are_no_repeat():
+    lines = [f"第{han(n)}章 标题（{half}）" for n in range(1, 8) for half in "上下"]
+    found = outline(book(*lines))
+    assert [start.heading for start in found.starts] == lines
+    assert found.warnings == ()
+
+
+def test_english_sentences_that_name_a_chapter_are_none():
+    lines = [f"Chapter {n}" for n in range(1, 11)]
+    text = book(*lines, body=PROSE)
+    for n in (2, 5, 8):
+        at = text.index(lines[n])
+        text = f"{text[:at]}Chapter 4 of this book says nothing of the sort.\n{text[at:]}"
+    assert [start.heading for start in outline(text).starts] == lines
+
+
 def test_headings_of_a_long_book_are_found_in_linear_time():
     text = book(*(f"第{n}章 标题" for n in range(1, 2001)))
     assert numbers(text) == list(range(1, 2001))

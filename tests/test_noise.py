@@ -29,6 +29,14 @@ def cleaned(text, **options):
     return once
 
 
+def test_the_keys_above_a_page_of_a_site_generator():
+    text = "---\ntitle: 第一回\ntags:\n  - 小说\n---\n" + ABOVE
+    found = cleaned(text)
+    assert found.texts == (ABOVE,)
+    assert [part.what for part in found.dropped] == ["front matter"]
+    assert cleaned("---\n" + ABOVE + "---\n" + BELOW).dropped == ()
+
+
 # --- Headers, licences and colophons. ---
 
 

@@ -107,9 +107,7 @@ def test_a_run_of_version_0_1_0_opens_and_resumes(run_of_0_1_0, tmp_path, capsys
     assert records[-1]["val_bits_per_char"] == pytest.approx(7.8049, abs=1e-3)
 
 
-def test_a_run_on_an_earlier_revision_of_the_edition_is_told_how_to_go_on(
-    run_of_0_1_0, tmp_path
-):
+def test_a_run_on_an_earlier_revision_of_the_edition_is_told_how_to_go_on(run_of_0_1_0, tmp_path):
     folder = shutil.copytree(run_of_0_1_0, tmp_path / "run")
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     saved["corpus"]["path"] = ""

@@ -31,6 +31,12 @@ _PREFACE = re.compile(
     r"|内容简介|內容簡介|preface|foreword|introduction|dedication)[\s\u3000】》〉」:：.]*$",
     re.I,
 )
+# Titles of an EPUB's pages about the book.
+_ABOUT = re.compile(
+    r"(?:about the (?:author|publisher)|also by\b.*|acknowledge?ments?|copyright\b.*|notes|endnotes"
+    r"|index|bibliography|作者[简簡]介|版[权權].{0,4}|致[谢謝]|注[释釋]|尾注|[参參]考文[献獻]|索引)\s*$",
+    re.I,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +156,10 @@ def _at_files(
     alone = False  # whether the file before is a chapter of its own
     firsts = [file.text.split("\n", 1)[0] for file in files]
     titled = [len(line) <= 60 and line[-1] not in SENTENCE_END for line in firsts]
+    short = min(_LEAD, statistics.median(map(len, (file.text for file in files))) / 2)
     for i, (file, begin, end) in enumerate(zip(files, borders, borders[1:], strict=False)):
         inside = [start for start in found.starts if begin <= start.at < end]
-        page = is_epub and end - begin < _LEAD
+        page = is_epub and (end - begin < short or bool(_ABOUT.match(firsts[i])))
         before_all = is_epub and found.starts and begin < found.starts[0].at
         goes_on = is_epub and any(titled) and not titled[i]
         if not inside and (page or before_all):

@@ -105,7 +105,7 @@ def read_source(path: str | Path) -> Source:
         content = _content(_bytes(path), path, path.name)
         return _source(path.absolute().stem, path, [content], [], [], {})
     found, skipped, notes = _walk(path)
-    found, others = _apart(found)
+    found, others = _apart(path, found)
     firsts: dict[Path, tuple[float, ...]] = {}  # numbers in the first lines
     by_path: dict[Path, _Content] = {}
     for file, data in found:
@@ -345,14 +345,20 @@ _ABOUT = re.compile(  # names of files about a book, and of its lists
 
 
 def _apart(
-    found: list[tuple[Path, bytes]],
+    folder: Path, found: list[tuple[Path, bytes]]
 ) -> tuple[list[tuple[Path, bytes]], list[Dropped]]:
     """(the book's files, what is left out: README, LICENSE, tables of contents and the like).
 
-    A table of contents or description that is half of all is the book, whatever its name.
+    A table of contents or description that is half of all is the book, whatever its name, and a
+    README alone in its subfolder is a chapter.
     """
     names = {path: path.stem if path.suffix.lower() in _READ else path.name for path, _ in found}
-    beside = {path for path, name in names.items() if _is_named(_REPOSITORY, name)}
+    inside = collections.Counter(path.parent for path in names)
+    beside = {
+        path
+        for path, name in names.items()
+        if _is_named(_REPOSITORY, name) and (path.parent == folder or inside[path.parent] > 1)
+    }
     total = sum(len(data) for path, data in found if path not in beside)
     kept, others = [], []
     for path, data in found:

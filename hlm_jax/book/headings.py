@@ -185,6 +185,23 @@ def candidates(text: str) -> list[Candidate]:
     return sorted(kept, key=lambda one: one.start)
 
 
+_MISSPELT = re.compile(
+    rf"(?m)^[^\w\n]{{0,6}}(?:第{_S}(?P<n>{_NUMBER}){_S}[^\n]?(?=[^\w\n]|$)|(?P<m>{_NUMBER}){_S}{_UNIT})"
+    r"[^\n。！？；]{0,40}$"
+)
+
+
+def misspelt(text: str, start: int, end: int, wanted: range, unit: str) -> list[Candidate]:
+    """Lines that are headings but for a slip (第十二张, 十二章), where all wanted are there."""
+    found = []
+    for match in _MISSPELT.finditer(text, start, end):
+        number = parse_numeral(match["n"] or match["m"])
+        if number is not None and number in wanted:
+            place, line = match.span(), match[0].strip()
+            found.append(Candidate(*place, line, unit, number, number, (), 0.6))
+    return found if [one.first for one in found] == list(wanted) else []
+
+
 def _cores(text: str, match: re.Match) -> Iterator[tuple[tuple[str, int, int] | None, int]]:
     """The numbered units at the beginning of a line: ((unit, first, last), end) of each.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hlm_jax.book.forms import UNIT, listed_titles, marked_titles, numbered_forms
-from hlm_jax.book.headings import RANKS, Candidate, candidates, heading_of, number_in
+from hlm_jax.book.headings import RANKS, Candidate, candidates, heading_of, misspelt, number_in
 from hlm_jax.book.numerals import parse_numeral
 
 # Characters below a heading that make it a whole chapter: half of what is usual, in these limits.
@@ -71,11 +71,13 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
     """
     found = candidates(text)
     named = _outline(text, found, borders)
-    if len(named.starts) >= 3 and RANKS[named.unit] <= RANKS["chapter"]:
+    if len(named.starts) >= 10 and RANKS[named.unit] <= RANKS["chapter"]:
         return named
     volumes = [one for one in found if one.rank > RANKS["chapter"]]
     best = named
+    places = {one.start for one in found}
     for form in numbered_forms(text):
+        form = [one for one in form if one.start not in places]
         other = _outline(text, sorted([*volumes, *form], key=lambda one: one.start), ())
         if _goes_through(other, text) and len(other.starts) > max(2, len(best.starts)):
             best = other
@@ -88,7 +90,7 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
 
 def _goes_through(found: Outline, text: str) -> bool:
     """Whether numbered lines of one form cut the whole text, and are no list in it."""
-    if len(found.starts) < 3 or found.unit != UNIT or found.starts[0].number != 1:
+    if len(found.starts) < 3 or found.unit != UNIT or found.starts[0].number not in (1, 2):
         return False
     places = [start.at for start in found.starts]
     sizes = [b - a for a, b in itertools.pairwise([*places, len(text)])]
@@ -103,7 +105,8 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
     listed = {one for table in tables for one in table.entries}
     rest = _weighed([one for one in found if one not in listed])
     opens = sorted([*borders, *(m.start() for m in _PART.finditer(text))])
-    upper = [one for one in found if one in listed and len(tables) > 1] + rest
+    volumes = _volumes(rest)
+    upper = _volumes(found) if len(tables) > 1 else volumes
     chains = {
         unit: _chain(text, [one for one in rest if one.unit == unit], upper, opens)
         for unit in dict.fromkeys(one.unit for one in rest)
@@ -117,13 +120,13 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
     )
     if not chain:
         return Outline(contents=contents)
-    chain = _without_strays(_fill_gaps(chain, rest))
+    chain = _without_strays(_fill_gaps(text, chain, rest))
     for other, (value, path) in chains.items():  # the letters before the chapters of a novel
         alike = other != unit and RANKS[other] == RANKS[unit] and value >= 2
         if alike and path[-1].start < chain[0].start:
             chain = path + chain
     chain, apart = _without_summaries(text, chain, upper, opens)
-    chosen = set(chain)
+    chosen, known = set(chain), set(rest)
     repeated, strays, sentences = [], [], 0
     for one in rest:
         if one in chosen or one.rank > RANKS[unit]:
@@ -139,9 +142,14 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
             sentences += 1
     starts = [
         Start(at, heading_of(one.line), one.first)
-        for at, one in zip(_with_volumes(chain, rest, text), chain, strict=True)
+        for at, one in zip(_with_volumes(chain, volumes, text), chain, strict=True)
     ]
-    warnings = _number_warnings(chain, upper, opens) + [
+    warnings = [
+        f"{one.label!r} is taken for the heading of chapter {one.first}, which is missing"
+        for one in chain
+        if one not in known
+    ]
+    warnings += _number_warnings(chain, upper, opens) + [
         f"{one.label!r} looks like a heading but its number does not fit there: it was left "
         f"inside {before.label!r}"
         for one in strays
@@ -152,11 +160,26 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
     )
 
 
+def _volumes(found: list[Candidate]) -> list[Candidate]:
+    """The candidates that may open a volume: no sentence, unless those of its unit go 1, 2, …."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for one in found:
+        numbers[one.unit].append(one.first)
+    regular = {
+        unit for unit, n in numbers.items() if n == list(range(1, len(n) + 1)) and len(n) > 1
+    }
+    return [
+        one
+        for one in found
+        if one.unit in regular or (one.strength >= 0.8 and not one.style.endswith("x"))
+    ]
+
+
 def _weighed(found: list[Candidate]) -> list[Candidate]:
     """The candidates; one of another style than most of its unit is weak.
 
-    That is so only where the common style has its number as well, and its neighbours are no run of
-    its own style, as those of another volume may be.
+    That is so only where the common style has its number as well, or where it is rare and goes on
+    at once, as a sentence does. Its neighbours are no run of its style, as in another volume.
     """
     numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
     by_unit: dict[str, list[Candidate]] = defaultdict(list)
@@ -172,8 +195,10 @@ def _weighed(found: list[Candidate]) -> list[Candidate]:
                 near and near.style == one.style and abs(near.first - one.first) == 1
                 for near in (before, after)
             )
-            rare = len(numbers[unit, one.style]) <= 0.8 * len(most) and one.first in most
-            if one.style != style and rare and not run:
+            share = len(numbers[unit, one.style]) / len(most)
+            other = one.style != style and not run
+            joined = one.style.endswith("x") and not style.endswith("x")
+            if other and ((share <= 0.8 and one.first in most) or (share <= 0.2 and joined)):
                 weak.add(one)
     return [dataclasses.replace(one, strength=0.2) if one in weak else one for one in found]
 
@@ -181,14 +206,19 @@ def _weighed(found: list[Candidate]) -> list[Candidate]:
 def _without_strays(chain: list[Candidate]) -> list[Candidate]:
     """The chain without a chapter whose neighbours' numbers follow each other.
 
-    Another chapter must have its number: it is then a line that names that one.
+    Another chapter must have its number: it is then a line that names that one. Also without a
+    weak last one before the numbers start anew, where most chapters are not weak.
     """
+    strong = statistics.median(one.strength for one in chain) >= 0.5
     counts = Counter(one.first for one in chain)
     kept = chain[:1]
     for one, after in itertools.zip_longest(chain[1:], chain[2:]):
         previous = kept[-1].last
         between = after is not None and after.first == previous + 1 and after.unit == one.unit
-        if between and one.first not in (previous, previous + 1) and counts[one.first] > 1:
+        last = strong and one.strength < 0.5 and after is not None and after.first <= one.last
+        if last or (
+            between and one.first not in (previous, previous + 1) and counts[one.first] > 1
+        ):
             counts[one.first] -= 1
         else:
             kept.append(one)
@@ -261,13 +291,22 @@ def _contents(text: str, found: list[Candidate]) -> list[_Table]:
         labelled = bool(_CONTENTS.match(_line_before(text, entries[0].start)))
         if not (labelled or (many and (empty or sum(again) >= 0.7 * len(again)))):
             continue
-        if sum(one.line[-1] in "。！？”" for one in entries) > 0.5 * len(entries):
+        if sum(one.line[-1] in "。”" for one in entries) > 0.5 * len(entries):
             continue  # chapters of one line
         last = entries[-1]
         after = found[block[-1] + 1].start if block[-1] + 1 < len(found) else len(text)
         body = len(text[last.end : after].strip())
-        if body > _SHORT_BODY and numbers[last.unit, last.first] == 1:
+        # A line outside of the table that has its number is the chapter, unless a volume begins
+        # or the line looks unlike the table's.
+        alone = numbers[last.unit, last.first] == own[last.unit, last.first]
+        if body > _SHORT_BODY and (
+            alone
+            or entries[-2].rank > last.rank
+            or last.style not in [o.style for o in entries[:-1]]
+        ):
             entries = entries[:-1]
+            while entries and entries[-1].rank > last.rank:
+                entries.pop()  # the volume that it opens
         if len(entries) < 2:
             continue
         lowest = min(entries, key=lambda one: one.rank).unit
@@ -367,16 +406,17 @@ def _lowest(chains: dict[str, tuple[float, list[Candidate]]]) -> tuple[list[Cand
         if RANKS[upper_unit] <= RANKS[unit] or upper_value < 2:
             continue
         ends = [one.start for one in upper[1:]] + [1 << 60]
-        reached = sum(
-            any(a.start <= one.start < end for one in chain)
+        reached = {
+            a.first
             for a, end in zip(upper, ends, strict=True)
-        )
-        if reached < 0.7 * len(upper):
+            if any(a.start <= one.start < end for one in chain)
+        }
+        if len(reached) < 0.7 * len({one.first for one in upper}):
             unit, chain = upper_unit, upper
     return chain, unit
 
 
-def _fill_gaps(chain: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
+def _fill_gaps(text: str, chain: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
     """The chain with the chapters of its gaps that have a wrong number or another unit."""
     out = [chain[0]]
     for one in chain[1:]:
@@ -392,6 +432,8 @@ def _fill_gaps(chain: list[Candidate], rest: list[Candidate]) -> list[Candidate]
                 out += exact
             elif len(wrong) == missing:
                 out += wrong
+            else:
+                out += misspelt(text, out[-1].end, one.start, wanted, one.unit)
         out.append(one)
     return out
 
