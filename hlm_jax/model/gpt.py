@@ -16,7 +16,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hlm_jax.model.layers import INIT_STD, Dense, LayerNorm, RMSNorm, dropout, einsum, rotate
+from hlm_jax.model.attention import half_attention
+from hlm_jax.model.layers import (
+    INIT_STD,
+    Dense,
+    LayerNorm,
+    RMSNorm,
+    activation_dtype,
+    dropout,
+    einsum,
+    gelu,
+    rotate,
+)
 from hlm_jax.model.shape import GPTConfig
 
 __all__ = ["GPT", "GPTConfig", "KVCache", "init_cache"]
@@ -95,8 +106,9 @@ class Attention(nn.Module):
         qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
         q_BHTK, k_BHSK, v_BHSK = qkv.transpose(2, 0, 3, 1, 4)
         if qwen3:
-            q_BHTK = rotate(RMSNorm(name="q_norm")(q_BHTK), position_BT, cfg.rope_theta)
-            k_BHSK = rotate(RMSNorm(name="k_norm")(k_BHSK), position_BT, cfg.rope_theta)
+            q_BHTK, k_BHSK = RMSNorm(name="q_norm")(q_BHTK), RMSNorm(name="k_norm")(k_BHSK)
+            q_BHTK = rotate(q_BHTK, position_BT, cfg.rope_theta)
+            k_BHSK = rotate(k_BHSK, position_BT, cfg.rope_theta)
         if kv is not None:
             k_GSK, v_GSK = _extended(kv[0], k_BHSK, start), _extended(kv[1], v_BHSK, start)
             kv = k_GSK, v_GSK
@@ -128,6 +140,12 @@ class Attention(nn.Module):
         in a longer window. A GPU has better kernels for one whole product.
         """
         length = q_BHTK.shape[2]
+        half = activation_dtype(self.dtype)
+        if half != jnp.float32:
+            heads = (x.astype(half) for x in (q_BHTK, k_BHSK, v_BHSK))
+            key_data = None if key is None else jax.random.key_data(key)
+            rate = 0.0 if key is None else self.cfg.dropout
+            return half_attention(*heads, mask_BTS, key_data, rate)
         rows = QUERY_ROWS if jax.default_backend() == "cpu" else length
         parts = []
         for first in range(0, length, rows):
@@ -159,7 +177,7 @@ class MLP(nn.Module):
             gate = Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")
             up_BTF *= jax.nn.silu(gate(x_BTD))
         else:
-            up_BTF = jax.nn.gelu(up_BTF, approximate=True)
+            up_BTF = gelu(up_BTF)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         down = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="down")
         return down(up_BTF)
@@ -175,12 +193,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
-        h_BTD = norm(name="attention_norm")(x_BTD)
+        h_BTD = norm(self.dtype, name="attention_norm")(x_BTD)
         h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(
             h_BTD, position_BT, mask_BTS, kv, start, key
         )
         x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
-        h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(name="mlp_norm")(x_BTD))
+        h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(self.dtype, name="mlp_norm")(x_BTD))
         return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
 
 
@@ -247,6 +265,7 @@ class GPT(nn.Module):
             if kv is not None:
                 keys.append(kv[0])
                 values.append(kv[1])
-        x_BTD = (RMSNorm if cfg.form == "qwen3" else LayerNorm)(name="final_norm")(x_BTD)
+        norm = RMSNorm if cfg.form == "qwen3" else LayerNorm
+        x_BTD = norm(self.dtype, name="final_norm")(x_BTD)
         logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
         return logits_BTV, None if cache is None else KVCache(tuple(keys), tuple(values))

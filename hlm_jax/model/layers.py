@@ -39,20 +39,26 @@ def einsum(spec: str, a: jax.Array, b: jax.Array, dtype: Any, out_dtype: Any = N
     return _einsum(spec, jnp.dtype(dtype), jnp.dtype(out_dtype or activation_dtype(dtype)), a, b)
 
 
-def _product(spec, x, y, out_dtype):
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32).astype(out_dtype)
+def product(spec, x, y, out_dtype):
+    """jnp.einsum of two operands of one type, summed in float32, in `out_dtype`."""
+    if jax.default_backend() != "gpu":
+        return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32).astype(out_dtype)
+    # cuBLAS sums in float32 whatever it returns, and writes the rounded result itself. float32
+    # operands would be rounded to TF32 where a card has it.
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    return jnp.einsum(spec, x, y, preferred_element_type=out_dtype, precision=precision)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _einsum(spec, dtype, out_dtype, a, b):
-    return _product(spec, a.astype(dtype), b.astype(dtype), out_dtype)
+    return product(spec, a.astype(dtype), b.astype(dtype), out_dtype)
 
 
 def _einsum_forward(spec, dtype, out_dtype, a, b):
     # Empty arrays that carry the operands' types: a gradient has the type of its operand.
     types = (jnp.zeros(0, a.dtype), jnp.zeros(0, b.dtype))
     a, b = a.astype(dtype), b.astype(dtype)
-    return _product(spec, a, b, out_dtype), (a, b, types)
+    return product(spec, a, b, out_dtype), (a, b, types)
 
 
 def _einsum_backward(spec, dtype, out_dtype, saved, grad):
@@ -60,14 +66,14 @@ def _einsum_backward(spec, dtype, out_dtype, saved, grad):
     left, right, out = spec.replace("->", ",").split(",")
     grad = grad.astype(dtype)
 
-    def product(x, x_axes, y, y_axes, axes, result):
+    def gradient(x, x_axes, y, y_axes, axes, result):
         # The operand that holds the result's first axis comes first: no transposed result.
         if axes[0] not in x_axes:
             x, x_axes, y, y_axes = y, y_axes, x, x_axes
-        return _product(f"{x_axes},{y_axes}->{axes}", x, y, result)
+        return product(f"{x_axes},{y_axes}->{axes}", x, y, result)
 
-    grad_a = product(grad, out, b, right, left, a_type.dtype)
-    grad_b = product(a, left, grad, out, right, b_type.dtype)
+    grad_a = gradient(grad, out, b, right, left, a_type.dtype)
+    grad_b = gradient(a, left, grad, out, right, b_type.dtype)
     return grad_a, grad_b
 
 
@@ -78,12 +84,40 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes entries with probability `rate` and scales the rest; the identity without a key.
 
     The bits are `random_bits`: a few integer operations instead of a cipher's rounds, and the same
-    mask on any number of devices.
+    mask on any number of devices. On a GPU the backward pass computes them again: to store a mask
+    and read it takes longer.
     """
     if key is None or rate == 0.0:
         return x
+    if jax.default_backend() == "gpu":
+        return _recomputed_dropout(x, rate, jax.random.key_data(key))
+    return dropped(x, rate, key)
+
+
+def dropped(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """`dropout` with a key and a rate above 0; its own transpose in x."""
     keep = random_bits(x.shape, key) >= jnp.uint32(rate * 2**32)
     return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _recomputed_dropout(x, rate, key_data):
+    return dropped(x, rate, jax.random.wrap_key_data(key_data))
+
+
+def _recomputed_dropout_backward(rate, key_data, grad):
+    return dropped(grad, rate, again(key_data)), None
+
+
+_recomputed_dropout.defvjp(
+    lambda x, rate, key_data: (_recomputed_dropout(x, rate, key_data), key_data),
+    _recomputed_dropout_backward,
+)
+
+
+def again(key_data: jax.Array) -> jax.Array:
+    """The key of the forward pass, hidden from XLA, so that it does not keep what it computed."""
+    return jax.random.wrap_key_data(jax.lax.optimization_barrier(key_data))
 
 
 def random_bits(shape: Sequence[int], key: jax.Array) -> jax.Array:
@@ -120,31 +154,107 @@ class Dense(nn.Module):
         kernel_DF = self.param("kernel", nn.initializers.normal(self.std), shape)
         y_BTF = einsum("BTD,DF->BTF", x_BTD, kernel_DF, self.dtype)
         if self.use_bias:
-            y_BTF += self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y_BTF = y_BTF + bias if y_BTF.dtype == bias.dtype else _add_bias(y_BTF, bias)
         return y_BTF
 
 
+@jax.custom_vjp
+def _add_bias(y_BTF, bias_F):
+    """y + bias in the half type of y; the bias's gradient is summed in float32."""
+    return y_BTF + bias_F.astype(y_BTF.dtype)
+
+
+_add_bias.defvjp(
+    lambda y_BTF, bias_F: (_add_bias(y_BTF, bias_F), None),
+    lambda _, grad_BTF: (grad_BTF, grad_BTF.astype(jnp.float32).sum((0, 1))),
+)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Tanh GELU. In a half type the backward pass starts from the input alone."""
+    return jax.nn.gelu(x, approximate=True) if x.dtype == jnp.float32 else _half_gelu(x)
+
+
+@jax.custom_vjp
+def _half_gelu(x):
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _half_gelu_backward(x, grad):
+    y = jax.lax.optimization_barrier(x).astype(jnp.float32)
+    _, derivative = jax.vjp(lambda y: jax.nn.gelu(y, approximate=True), y)
+    return (derivative(grad.astype(jnp.float32))[0].astype(x.dtype),)
+
+
+_half_gelu.defvjp(lambda x: (_half_gelu(x), x), _half_gelu_backward)
+
+
 class LayerNorm(nn.Module):
-    """Ba et al. 2016, with bias, over the last axis."""
+    """Ba et al. 2016, with bias, over the last axis. Computed in float32, an activation after."""
+
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        half = activation_dtype(self.dtype)
+        if half != jnp.float32:
+            return _half_layer_norm(x, scale, bias, half)
         x = x.astype(jnp.float32)
         x = x - x.mean(-1, keepdims=True)
         variance = jnp.square(x).mean(-1, keepdims=True)
         return x * jax.lax.rsqrt(variance + LAYER_NORM_EPS) * scale + bias
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _half_layer_norm(x, scale, bias, half):
+    """LayerNorm in float32 that returns a half type and reads its input as seldom as it can.
+
+    Sum and sum of squares come from one pass, and so do both sums of the backward pass.
+    """
+    return _half_layer_norm_forward(x, scale, bias, half)[0]
+
+
+def _half_layer_norm_forward(x, scale, bias, half):
+    x = x.astype(jnp.float32)
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.maximum(jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean), 0)
+    inverse = jax.lax.rsqrt(variance + LAYER_NORM_EPS)
+    y = ((x - mean) * inverse * scale + bias).astype(half)
+    return y, (x, scale, bias, mean, inverse, y)
+
+
+def _half_layer_norm_backward(half, saved, grad):
+    x, scale, bias, mean, inverse, y = saved
+    grad = grad.astype(jnp.float32)
+    normed = (x - mean) * inverse
+    along = tuple(range(x.ndim - 1))
+    grad_scale, grad_bias = (grad * normed).sum(along), grad.sum(along)
+    inner = grad * scale
+    # Normed x scale is what the norm returned. The barrier makes XLA read the half array and not
+    # compute it again from the float32 input.
+    y = jax.lax.optimization_barrier(y)
+    plain = inner.mean(-1, keepdims=True)
+    with_normed = (grad * (y.astype(jnp.float32) - bias)).mean(-1, keepdims=True)
+    return (inner - plain - normed * with_normed) * inverse, grad_scale, grad_bias
+
+
+_half_layer_norm.defvjp(_half_layer_norm_forward, _half_layer_norm_backward)
+
+
 class RMSNorm(nn.Module):
-    """Zhang & Sennrich 2019, over the last axis."""
+    """Zhang & Sennrich 2019, over the last axis. Computed in float32, an activation after."""
+
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         x = x.astype(jnp.float32)
-        return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + RMS_NORM_EPS) * scale
+        y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + RMS_NORM_EPS) * scale
+        return y.astype(activation_dtype(self.dtype))
 
 
 def rotate(x_BHTK: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array:
@@ -156,3 +266,20 @@ def rotate(x_BHTK: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array
     # (a, b) -> (a cos - b sin, b cos + a sin), without cutting the array and joining it again.
     kept = x_BHTK * jnp.concatenate([cos, cos], -1)
     return kept + jnp.roll(x_BHTK, half, -1) * jnp.concatenate([-sin, sin], -1)
+
+
+def log_sum_exp(*parts: jax.Array) -> jax.Array:
+    """log sum exp over the last axis of float32 arrays side by side, each read once.
+
+    Of finite numbers. Maximum and sum are one reduction (Milakov & Gimelshein, arXiv 1805.02867);
+    apart, they read the array twice.
+    """
+
+    def joined(a, b):
+        most = jnp.maximum(a[0], b[0])
+        return most, a[1] * jnp.exp(a[0] - most) + b[1] * jnp.exp(b[0] - most)
+
+    start = jnp.float32(jnp.finfo(jnp.float32).min), jnp.float32(0)
+    sums = [jax.lax.reduce((x, jnp.ones_like(x)), start, joined, (x.ndim - 1,)) for x in parts]
+    most, total = functools.reduce(joined, sums)
+    return most + jnp.log(total)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from hlm_jax.model.layers import log_sum_exp
+
 
 @jax.custom_vjp
 def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
@@ -16,7 +18,8 @@ def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
 
 def _token_losses(logits_BTV, targets_BT):
     logits_BTV = logits_BTV.astype(jnp.float32)
-    log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    on_gpu = jax.default_backend() == "gpu"
+    log_total_BT = log_sum_exp(logits_BTV) if on_gpu else jax.nn.logsumexp(logits_BTV, axis=-1)
     picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
     return log_total_BT - picked_BT, (logits_BTV, log_total_BT, targets_BT)
 

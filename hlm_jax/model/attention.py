@@ -1,0 +1,121 @@
+"""Causal attention in a half type on a GPU, with a backward pass of its own.
+
+Memory traffic decides its time: scores are the largest arrays of a training step. The window is cut
+in two halves. Early queries see early keys, and late queries see all: a quarter of the scores is
+never computed. Scores and probabilities are kept in the half type; the backward pass starts from
+them and from the logarithm of the sum over keys (Dao et al., arXiv 2205.14135). Dropout's mask is
+computed again instead of stored.
+
+Axis letters: hlm_jax/model/__init__.py; T and S are those of a half here.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from hlm_jax.model.layers import dropped, log_sum_exp, product
+
+_MASKED = -1e30  # finite: a row of padding that may look at nothing stays a number
+# (half of the queries, half of the keys), row by row.
+_TILES = ((0, 0), (1, 0), (1, 1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def half_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
+    """softmax(q k / sqrt(K)) v where no query sees a later key, in the type of q, k and v.
+
+    Args:
+      mask_BTS: what a query may see.
+      key_data: of the key of the dropout of probabilities; None for none.
+      rate: of that dropout; 0 for none.
+    """
+    return _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate)[0]
+
+
+def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
+    half, width = q_BHTK.dtype, q_BHTK.shape[-1]
+    q, k, v = _halves(q_BHTK), _halves(k_BHSK), _halves(v_BHSK)
+    masks = [_halves(row, 2) for row in _halves(mask_BTS, 1)]
+    scores = {
+        (i, j): product("BHTK,BHSK->BHTS", *_apart(q[i], k[j]), half) for i, j in _tiles(len(q))
+    }
+    scaled = {tile: _scaled(s, masks[tile[0]][tile[1]], width) for tile, s in scores.items()}
+    log_sum = [
+        log_sum_exp(*(x for (row, _), x in scaled.items() if row == i)) for i in range(len(q))
+    ]
+    weights = {}
+    for number, ((i, j), x) in enumerate(scaled.items()):
+        weight = jnp.exp(x - log_sum[i][..., None])
+        if rate:
+            weight = dropped(weight, rate, _tile_key(key_data, number))
+        weights[i, j] = weight.astype(half)
+    y = [
+        _sum(
+            product("BHTS,BHSK->BHTK", *_apart(w, v[j]), half)
+            for (row, j), w in weights.items()
+            if row == i
+        )
+        for i in range(len(q))
+    ]
+    return jnp.concatenate(y, 2), (q, k, v, masks, key_data, scores, log_sum, weights, y)
+
+
+def _backward(rate, saved, grad_BHTK):
+    q, k, v, masks, key_data, scores, log_sum, weights, y = saved
+    half, width = y[0].dtype, y[0].shape[-1]
+    grad = _halves(grad_BHTK.astype(half))
+    # Hidden from XLA, which would keep the float32 probabilities of the forward pass instead.
+    scores, log_sum = jax.lax.optimization_barrier((scores, log_sum))
+    key_data = None if key_data is None else jax.lax.optimization_barrier(key_data)
+    # The sum over keys of weight x its gradient, by way of the output (Dao et al., section 3.1).
+    rows = [
+        (g.astype(jnp.float32) * o.astype(jnp.float32)).sum(-1)
+        for g, o in zip(grad, y, strict=True)
+    ]
+    grad_q, grad_k, grad_v = ([[] for _ in q] for _ in range(3))
+    for number, ((i, j), s) in enumerate(scores.items()):
+        q_i, k_j, v_j, grad_i = _apart(q[i], k[j], v[j], grad[i])
+        grad_weight = product("BHTK,BHSK->BHTS", grad_i, v_j, half).astype(jnp.float32)
+        if rate:
+            grad_weight = dropped(grad_weight, rate, _tile_key(key_data, number))
+        weight = jnp.exp(_scaled(s, masks[i][j], width) - log_sum[i][..., None])
+        grad_scores = weight * (grad_weight - rows[i][..., None]) * width**-0.5
+        grad_scores = grad_scores.astype(half)
+        grad_q[i].append(product("BHTS,BHSK->BHTK", grad_scores, k_j, half))
+        grad_k[j].append(product("BHTS,BHTK->BHSK", grad_scores, q_i, half))
+        grad_v[j].append(product("BHTS,BHTK->BHSK", weights[i, j], grad_i, half))
+    grads = [
+        jnp.concatenate([_sum(part) for part in parts], 2) for parts in (grad_q, grad_k, grad_v)
+    ]
+    return *grads, None, None
+
+
+half_attention.defvjp(_forward, _backward)
+
+
+def _halves(x, axis=2):
+    """The two halves of an axis; the whole where it cannot be halved."""
+    return [x] if x.shape[axis] % 2 else jnp.split(x, 2, axis)
+
+
+def _tiles(halves):
+    return _TILES if halves == 2 else _TILES[:1]
+
+
+def _apart(*operands):
+    """The operands, hidden from XLA, which would join products that share one and copy the rest."""
+    return jax.lax.optimization_barrier(operands)
+
+
+def _sum(parts):
+    return functools.reduce(jnp.add, parts)
+
+
+def _scaled(scores_BHTS, mask_BTS, width):
+    scores = scores_BHTS.astype(jnp.float32) * width**-0.5
+    return jnp.where(mask_BTS[:, None], scores, _MASKED)
+
+
+def _tile_key(key_data, number):
+    return jax.random.fold_in(jax.random.wrap_key_data(key_data), number)
