@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
@@ -38,38 +40,74 @@ def resolve_dtype(name: str) -> tuple[str, str]:
         if units:
             return "bfloat16", f"CPU with {units[0]}"
         return "float32", "CPU without bfloat16 products"
-    capability = float(getattr(device, "compute_capability", 0) or 0)
+    capability = _capability(device)
+    if not capability:
+        return "float32", (
+            f"{device.device_kind} has no compute capability of NVIDIA; where it multiplies "
+            "bfloat16, set --config.dtype=bfloat16"
+        )
     chosen = "bfloat16" if capability >= 8.0 else "float16" if capability >= 7.0 else "float32"
     return chosen, f"{device.device_kind}, compute capability {capability}"
+
+
+def _capability(device) -> float:
+    """An NVIDIA GPU's compute capability; 0 of any other device, such as AMD's "gfx90a"."""
+    try:
+        return float(getattr(device, "compute_capability", 0) or 0)
+    except ValueError:
+        return 0.0
 
 
 def resolve_attention(name: str, cfg: GPTConfig, dtype: str, batch_size: int) -> tuple[str, str]:
     """ "xla" or "fused" for a config's `attention`, and why.
 
     "auto" times one layer's forward and backward pass with both on a GPU that has a fused kernel
-    for the case, and takes the faster. The case is compute capability >= 8.0, half precision, head
-    width a multiple of 8 up to 128, and no dropout.
+    for the case, and takes the faster. Process 0 decides for all: near a tie others could choose
+    otherwise and run another program.
+
+    Raises:
+      UserError: "fused" for a case that has no fused kernel.
     """
     if name not in ("auto", "xla", "fused"):
         raise UserError(f"attention={name!r}: use auto, xla or fused")
+    why_not = _no_fused_attention(cfg, dtype)
+    if name == "fused" and why_not:
+        raise UserError(f"attention=fused: {why_not}; set --config.attention=auto")
     if name != "auto":
         return name, "set in the config"
-    device = jax.devices()[0]
+    if why_not:
+        return "xla", why_not
+    if jax.devices()[0].platform != "gpu":
+        return "xla", "no fused kernel on this device"
+    kinds, seconds = ("xla", "fused"), np.zeros(2)
+    if jax.process_index() == 0:
+        seconds = np.array([_layer_seconds(kind, cfg, dtype, batch_size) for kind in kinds])
+    if jax.process_count() > 1:
+        seconds = np.asarray(multihost_utils.broadcast_one_to_all(seconds))
+    best = kinds[int(seconds.argmin())]
+    return best, f"{seconds.max() / seconds.min():.2f}x the other, measured on one layer"
+
+
+def _no_fused_attention(cfg: GPTConfig, dtype: str) -> str:
+    """Why cuDNN's attention cannot be used in training; "" where it can.
+
+    It needs compute capability >= 8.0, half precision and heads of a multiple of 8 up to 128. JAX
+    gives it a fixed seed for dropout, which would repeat one mask in every step. Elsewhere than on
+    a GPU the same function runs through XLA.
+    """
     if cfg.dropout:
-        return "xla", "no fused kernel has dropout"
-    width = cfg.head_width
-    if (
-        device.platform != "gpu"
-        or float(device.compute_capability) < 8.0
-        or dtype == "float32"
-        or width % 8
-        or width > 128
-    ):
-        return "xla", "no fused kernel for this device, dtype or width"
-    seconds = {kind: _layer_seconds(kind, cfg, dtype, batch_size) for kind in ("xla", "fused")}
-    best = min(seconds, key=lambda kind: seconds[kind])
-    faster = max(seconds.values()) / seconds[best]
-    return best, f"{faster:.2f}x the other, measured on one layer"
+        return "the fused kernel has no dropout, and model.dropout is not 0"
+    device = jax.devices()[0]
+    if device.platform != "gpu":
+        return ""
+    capability, width = _capability(device), cfg.head_width
+    if capability < 8.0:
+        return f"no fused kernel for compute capability {capability}, only from 8.0 on"
+    if dtype == "float32":
+        return "the fused kernel needs bfloat16 or float16"
+    if width % 8 or width > 128:
+        return f"the fused kernel needs heads of a multiple of 8 up to 128, not {width}"
+    return ""
 
 
 def _layer_seconds(attention: str, cfg: GPTConfig, dtype: str, batch_size: int) -> float:

@@ -1,6 +1,7 @@
 """The compiled half of a run: devices, dtype, model, optimizer and the jitted step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +114,7 @@ def build_program(config: ConfigDict, material: Material) -> Program:
         init_state=lambda: init_state(trained, optimizer, jax.random.fold_in(root, 0), **common),
         abstract_state=abstract_state(trained, optimizer, **common),
         step=lambda state, windows: step(state, windows, dropout_key, *teacher_params),
-        learning_rate=learning_rate,
+        learning_rate=functools.partial(_on_host, learning_rate),
         description=(
             f"model {cfg.form}: {cfg.n_parameters:,} parameters; "
             f"{material.training_tokens:,} training tokens; {total_steps:,} steps of "
@@ -122,6 +123,12 @@ def build_program(config: ConfigDict, material: Material) -> Program:
             f"products in {dtype} ({dtype_reason}), attention {attention} ({attention_reason})"
         ),
     )
+
+
+def _on_host(schedule: Callable, step: int) -> float:
+    """A schedule's value, computed by the CPU: a GPU would answer after the running dispatch."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return float(schedule(step))
 
 
 def _teachers(config: ConfigDict, material: Material, dtype: str) -> list[tuple[GPT, Params]]:
