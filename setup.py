@@ -23,7 +23,10 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        # One of the two, by the driver (scripts/environment.sh chooses). No extra holds torch: its
+        # CUDA libraries and JAX's would overwrite each other (scripts/bench/bench.sh).
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
+        "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -33,6 +36,5 @@ setup(
             "mypy>=1.15",
         ],
         "export": ["tokenizers>=0.21"],
-        "bench": ["torch>=2.6", "transformers>=4.51"],
     },
 )

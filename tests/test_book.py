@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 
 import pytest
@@ -22,7 +23,7 @@ def novel(tmp_path):
     path = tmp_path / "novel.txt"
     table = "目录\n" + "".join(f"第{n}回 题目\n" for n in range(1, 13))
     text = "".join(f"第{n}回 题目\n第{n}段。{body(n)}" for n in range(1, 13) if n != 7)
-    path.write_text("书名\n" + table + text, encoding="gb18030")
+    path.write_text("书名&amp;\n" + table + text, encoding="gb18030")
     return path
 
 
@@ -40,7 +41,7 @@ def test_the_report_of_a_book_is_one_json_object(script, novel):
         "table of contents",
         "before the first chapter",
     ]
-    assert out["dropped"][1] == {"what": "before the first chapter", "chars": 3, "first": "书名 "}
+    assert out["dropped"][1] == {"what": "before the first chapter", "chars": 4, "first": "书名&"}
     assert any("no chapter 7" in warning for warning in out["warnings"])
     assert 0.2 < out["tokens_per_character"] < 1.5
     assert out["settings"]["model.vocab_size"] < 5000
@@ -57,8 +58,13 @@ def test_the_report_for_people_names_the_same(script, novel):
         "第11回 题目",
         "tokens per character",
         f"bash scripts/quickstart.sh --config.corpus.path={novel}",
+        "  cleaning: html_entities 1",
     ):
         assert words in done.stdout
+    shown = re.findall(r"(?m)^chapter (\d+): (.+)$", done.stdout)
+    assert len(shown) == 3  # paragraphs, in the book's order
+    assert [int(n) for n, _ in shown] == sorted(int(n) for n, _ in shown)
+    assert all(line.replace("&amp;", "&") in novel.read_text("gb18030") for _, line in shown)
 
 
 def test_config_keys_are_set_as_in_training(script, novel):
@@ -154,3 +160,13 @@ def test_settings_suit_the_length_of_the_book(edition, chars, smaller):
         assert settings["train.steps"] == 60
         # Most tokens are characters and short words, not sentences.
         assert 0.6 < len(tokenizer.encode(text)) / len(text) < 1.2
+
+
+def test_two_blocks_fit_into_a_short_book():
+    text = body(1) + body(2)
+    more = {"vocab_size": 3000, "character_coverage": 1.0, "batch_size": 16, "steps": 60}
+    tokenizer, settings = fitting_settings([text], block_size=128, **more)
+    tokens, block_size = len(tokenizer.encode(text)) + 1, settings["model.block_size"]
+    assert 2 * block_size < tokens <= 4 * block_size
+    _, settings = fitting_settings([text], block_size=128, fixed=["model.block_size"], **more)
+    assert "model.block_size" not in settings

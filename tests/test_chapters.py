@@ -3,7 +3,8 @@
 import pytest
 
 from hlm_jax.book.chapters import cut_book
-from hlm_jax.book.files import CorpusError, TextFile
+from hlm_jax.book.errors import CorpusError
+from hlm_jax.book.files import TextFile
 
 BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细。\n黛玉在里面叹了一声，不觉滚下泪来。\n" * 5
 HEADINGS = [f"第{n}回 题目之{n}" for n in range(1, 13)]
@@ -12,7 +13,7 @@ BOOK = "".join(f"{line}\n{BODY}" for line in HEADINGS)
 
 def cut(*texts, names=None, heading="", parts=20, is_epub=False):
     names = names or [f"{i + 1}.txt" for i in range(len(texts))]
-    files = [TextFile(name, text, "utf-8") for name, text in zip(names, texts, strict=True)]
+    files = [TextFile(name, text) for name, text in zip(names, texts, strict=True)]
     return cut_book(files, heading=heading, parts=parts, is_epub=is_epub)
 
 
@@ -46,7 +47,7 @@ def test_a_prologue_is_chapter_0(title):
     assert numbers(found) == list(range(13))
     assert found.chapters[0].heading == title
     assert found.chapters[0].text == f"{title}\n{BODY}{BODY}"
-    assert [part.first for part in found.dropped] == ["书名 "]
+    assert [part.first for part in found.dropped] == ["书名"]
     assert "chapter 0" in found.warnings[0]
 
 
@@ -89,7 +90,7 @@ def test_a_file_without_a_heading_is_a_chapter_of_its_own():
     names = [f"{n:02d} 故事{n}.txt" for n in range(1, 13)]
     found = cut(*[f"{n}{BODY}" for n in range(1, 13)], names=names)
     assert found.cut_by == "files"
-    assert [chapter.heading for chapter in found.chapters] == [name[:-4] for name in names]
+    assert [chapter.heading for chapter in found.chapters] == [name[3:-4] for name in names]
     assert [chapter.text for chapter in found.chapters] == [f"{n}{BODY}" for n in range(1, 13)]
     texts = [f"{line}\n{BODY}" for line in HEADINGS]
     texts[4] = BODY  # one of them without its heading
@@ -116,7 +117,7 @@ def test_short_pages_of_an_epub_are_no_chapters():
     pages = ["书名\n", *[f"{line}\n{BODY * 3}" for line in HEADINGS], "版权页\n"]
     found = cut(*pages, is_epub=True)
     assert [chapter.heading for chapter in found.chapters] == HEADINGS
-    assert sorted(part.first.strip() for part in found.dropped) == ["书名", "版权页"]
+    assert sorted(part.first for part in found.dropped) == ["书名", "版权页"]
     stories = [f"The Story of {n}\n" + "It was a dark night. " * 40 + "\n" for n in range(12)]
     found = cut(*stories, is_epub=True)
     assert [chapter.heading for chapter in found.chapters] == [s.split("\n")[0] for s in stories]
@@ -163,6 +164,86 @@ def test_few_chapters_of_unlike_length_stay_whole():
     assert numbers(found) == [1, 2, 3, 4, 5, 6]
     assert found.cut_by == "headings"
     assert "only 6 chapters" in found.warnings[0]
+
+
+def test_text_before_one_stray_heading_is_kept():
+    before, after = "甲" + BODY * 10, "乙" + BODY * 10
+    found = cut(f"{before}第一回 甲乙\n{after}")
+    assert found.cut_by == "equal parts"
+    assert "".join(c.text for c in found.chapters) == f"{before}第一回 甲乙\n{after}"
+    assert found.dropped == ()
+    assert len(found.warnings) == 1  # nothing was left out
+    assert cut(f"书名\n第一回 甲乙\n{after}").dropped[0].first == "书名"
+    pages = [f"故事{n}\n{BODY * 4}" for n in range(20)]
+    pages[8] += f"第一回 甲乙\n{BODY * 4}"
+    found = cut(*pages, is_epub=True)
+    assert "".join(c.text for c in found.chapters) == "".join(pages)
+    found = cut(pages[8], *pages[:8])
+    assert "".join(c.text for c in found.chapters) == pages[8] + "".join(pages[:8])
+
+
+def test_a_heading_without_text_is_named():
+    found = cut(BOOK + "第13回 题目\n")
+    assert numbers(found) == list(range(1, 13))
+    assert found.warnings == ("chapter 13 has no text below the heading: left out",)
+    stories = [f"{n}{BODY}" for n in range(11)]
+    found = cut(*stories, "尾声\n", names=[*map(str, range(11)), "z.txt"], heading="^尾声|^7")
+    assert found.dropped[0].first == "尾声"  # below a pattern's own it is an entry of a table
+
+
+def test_a_heading_may_hold_the_beginning_of_its_text():
+    text = "".join(
+        f"第{n}回 题目诗曰：宝玉笑道。{BODY[:70].replace(chr(10), '')}\n{BODY}"
+        for n in range(1, 13)
+    )
+    first = cut(text).chapters[0]
+    assert first.heading == "第1回 题目诗曰：宝玉笑道"
+    assert first.body == f"{BODY[:70].replace(chr(10), '')}\n{BODY}"
+    assert first.text.endswith(first.body)
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "number"),
+    [
+        ("000 楔子.txt", "楔子", 0),
+        ("卷一/03. The Title.md", "The Title", 3),
+        ("3. The Title", "The Title", 3),
+        ("012.txt", "012", 12),
+        ("12-13.txt", "12-13", 12),
+        ("05 诗.txt", "诗", 5),
+        ("19-20 日记.txt", "19-20 日记", 19),
+        ("红楼梦 12.txt", "红楼梦 12", 12),
+    ],
+)
+def test_the_title_in_a_files_name_is_its_heading(name, title, number):
+    texts = [f"{n}{BODY}" for n in range(12)]
+    found = cut(*texts, names=[name, *(f"{n} 甲.txt" for n in range(81, 92))])
+    assert (found.chapters[0].heading, found.chapters[0].number) == (title, number)
+
+
+def test_a_prologue_ends_at_a_preface():
+    preface = f"凡例\n{BODY}"
+    found = cut(f"楔子\n{BODY}{BODY}{preface}" + BOOK)
+    assert found.chapters[0].text == f"楔子\n{BODY}{BODY}"
+    assert [part.chars for part in found.dropped] == [len(preface)]
+    found = cut(f"楔子\n{BODY[:20]}\n{preface}" + BOOK)  # it is too near: a line of the prologue
+    assert found.chapters[0].text.endswith(preface)
+
+
+def test_text_above_a_heading_behind_a_file_without_one_is_a_chapter():
+    texts = [f"{line}\n{BODY}" for line in HEADINGS]
+    texts[4], texts[5] = BODY, f"{BODY}{BODY}{texts[5]}"
+    found = cut(*texts, names=[f"{n}.txt" for n in "abcdefghijkl"])
+    assert [c.heading for c in found.chapters[3:7]] == [HEADINGS[3], "e", "f", HEADINGS[5]]
+    assert found.chapters[5].text == BODY + BODY
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cut_by"), [((3, 3, 3, 3), "equal parts"), ((1, 5, 5, 5), "headings")]
+)
+def test_few_chapters_are_cut_into_parts_where_each_is_over_a_fifth(sizes, cut_by):
+    found = cut("".join(f"第{n}回\n{BODY * size}" for n, size in enumerate(sizes, 1)))
+    assert found.cut_by == cut_by
 
 
 def test_two_chapters_are_cut_into_parts_that_do_not_cross_their_border():

@@ -1,16 +1,15 @@
 """A book from its files to chapters and splits, and the clean-up of other texts."""
 
+import re
+
 import pytest
+from books import epub, load, written
 from conftest import REPO
 
 from hlm_jax.book import corpus, edition
 from hlm_jax.book.corpus import (
     Chapter,
-    clean_file,
-    clean_prompt,
-    clean_text,
     describe_split,
-    load_corpus,
     opening,
     split_chapters,
     write_chapters,
@@ -21,26 +20,8 @@ INPUTS = REPO.parent / "shared" / "data" / "inputs"
 BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细。\n黛玉在里面叹了一声，不觉滚下泪来。\n" * 5
 
 
-def load(path="", tmp_path=None, **more):
-    options = {
-        "edition": "zhiyanzhai",
-        "revision": edition.REVISION,
-        "cache_dir": str(tmp_path),
-        "convert": "",
-        "heading": "",
-        "drop_brackets": "",
-        "parts": 20,
-    } | more
-    return load_corpus(path=str(path), **options)
-
-
 def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def written(path, text, encoding="utf-8"):
-    path.write_text(text, encoding=encoding)
-    return path
 
 
 # --- reading ---
@@ -105,7 +86,7 @@ def test_a_book_and_a_folder_of_its_chapters_give_the_same_chapters(tmp_path):
     one, many = load(tmp_path / "book.txt", tmp_path), load(folder, tmp_path)
     assert [c.text for c in one.chapters] == [c.text for c in many.chapters] == chapters
     assert one.report["dropped"] == [
-        {"what": "before the first chapter", "chars": 9, "first": "三国演义 罗贯中 "}
+        {"what": "before the first chapter", "chars": 9, "first": "三国演义 罗贯中"}
     ]
     assert many.report["source"]["files"] == 14
 
@@ -115,8 +96,57 @@ def test_the_report_names_everything_that_happened(tmp_path):
     report = load(written(tmp_path / "b.txt", text), tmp_path).report
     assert report["chapters"] == 11
     assert report["cut_by"] == "headings"
-    assert report["dropped"][0]["first"] == "书名 "
+    assert report["dropped"][0]["first"] == "书名"
     assert any("no chapter 6" in warning for warning in report["warnings"])
+
+
+def test_the_report_of_a_folder_names_what_its_files_hold(tmp_path):
+    licence = "*** END OF THE PROJECT GUTENBERG EBOOK A TALE ***\nSection 1. Donations\n"
+    for n in range(1, 13):
+        text = f"第{n}回\n{n}&amp;{BODY * 3}" + licence * (n in (3, 12))
+        (tmp_path / f"{n}.txt").write_bytes(text.encode() + b"\xff" * (n == 2))
+    written(tmp_path / "13.txt", "-----Page2-----\n")
+    written(tmp_path / "14.txt", f"第14回\n{BODY[:5]}。\n")
+    written(tmp_path / "README", "本仓库\n")
+    for name in ("a.pdf", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(b"\0")
+    report = load(tmp_path, tmp_path).report
+    warnings = report["warnings"]
+    assert f"{tmp_path / '2.txt'}: 1 damaged byte at offset" in warnings[0]
+    assert "nothing but noise in 13.txt: left out" in warnings
+    assert "files that were not read: 2 .jpg, 1 .pdf" in warnings
+    assert any("chapter 14: under 5 % of" in line for line in warnings)
+    assert [(part["what"], part["chars"]) for part in report["dropped"]] == [
+        ("file README", 4),
+        ("Project Gutenberg licence (2 places)", 2 * len(licence)),
+    ]
+    assert report["cleaning"]["html_entities"] == 12
+    assert report["cleaning"]["page_marks"] == 1
+
+
+def test_the_report_of_an_epub_names_what_its_pages_hold(tmp_path):
+    pages = [f"<p>第{n}回</p><p>{BODY}<sup><a>1</a></sup></p>" for n in range(1, 13)]
+    path = epub(tmp_path / "b.epub", "<p>书名</p>", *pages, "<p>版权页</p>")
+    book = load(path, tmp_path, parts=5)
+    assert [c.number for c in book.chapters] == list(range(1, 13))
+    assert book.report["source"]["encoding"] == "epub (utf-8)"
+    assert book.report["source"]["files"] == 14
+    assert {part["what"] for part in book.report["dropped"]} == {
+        "footnotes (12 places)",
+        "before the first chapter",
+        "page without a chapter",
+    }
+    plain = epub(tmp_path / "c.epub", f"<p>{BODY.replace(chr(10), '<br/>') * 9}</p>")
+    assert len(load(plain, tmp_path, parts=5).chapters) == 5
+
+
+def test_the_script_of_a_japanese_book_is_not_converted(tmp_path):
+    line = "彼は東京の学校に通い、時々この話を聞いて、門の前で長い間、車を見ていた。\n"
+    path = written(tmp_path / "b.txt", line * 40)
+    assert not any("convert" in w for w in load(path, tmp_path).report["warnings"])
+    kanji = re.sub("[ぁ-ん]", "", line)
+    path = written(tmp_path / "c.txt", kanji * 40)
+    assert any("convert" in w for w in load(path, tmp_path).report["warnings"])
 
 
 def test_a_text_that_is_too_short_is_refused_unless_it_is_only_looked_at(tmp_path):
@@ -174,15 +204,15 @@ def test_brackets_are_left_out_on_request(tmp_path):
 # --- written chapters ---
 
 
-@pytest.mark.parametrize("prologue", ["", f"楔子\n{BODY}{BODY}"])
+@pytest.mark.parametrize("prologue", ["", f"楔子 甲/乙：丙\n{BODY}{BODY}"])
 @pytest.mark.parametrize("numbers", [range(1, 13), [1, 2, 3, 4, 5, 6] * 2, range(100, 112)])
 def test_written_chapters_are_read_back_as_they_were(tmp_path, prologue, numbers):
     text = "".join(f"第{n}回 题目/{n}？\n{BODY}{i}。\n" for i, n in enumerate(numbers))
     book = load(written(tmp_path / "b.txt", prologue + text), tmp_path)
     folder = write_chapters(book, tmp_path / "chapters")
     again = load(folder, tmp_path)
-    assert [(c.number, c.text) for c in again.chapters] == [
-        (c.number, c.text) for c in book.chapters
+    assert [(c.number, c.heading, c.text) for c in again.chapters] == [
+        (c.number, c.heading, c.text) for c in book.chapters
     ]
     with pytest.raises(CorpusError, match="not empty"):
         write_chapters(book, folder)
@@ -238,17 +268,6 @@ def test_a_report_tells_another_text_and_another_cut(tmp_path):
     assert "earlier version" in corpus.difference(other, old)
 
 
-def test_a_file_to_score_is_cleaned_as_the_book_is(tmp_path):
-    noisy = "<p>宝玉【批】笑道。</p>\n-----Page2-----\n　　黛玉&nbsp;听了。\n"
-    path = written(tmp_path / "text.txt", noisy)
-    assert clean_file(path, drop_brackets="【】") == "宝玉笑道。\n黛玉 听了。\n"
-    path.write_bytes("宝玉笑道。\n黛玉听了。\n".encode() + b"\xff")
-    with pytest.warns(UserWarning, match="offset"):
-        assert clean_file(path) == "宝玉笑道。\n黛玉听了。\n"
-    with pytest.raises(CorpusError, match="no text"):
-        clean_file(written(path, "-----Page2-----\n"))
-
-
 @pytest.mark.parametrize(
     ("lengths", "val", "test"),
     [
@@ -288,67 +307,6 @@ def test_the_opening_is_how_a_chapter_begins(heading, text, expected):
     chapter, other = Chapter(10, heading, text), Chapter(1, "", "别的。\n")
     assert opening({"train": [other], "val": [chapter], "test": []}) == expected
     assert opening({"train": [chapter, other], "val": [], "test": []}) == expected
-
-
-# --- cleaning of any text ---
-
-LAYOUTS = [
-    "　　宝玉笑道：“好。”\n　　黛玉听了。\n",
-    "宝玉笑道：“好。”\n\n\n黛玉听了。",
-    "\n  宝玉笑道：“好。”　\r\n \r\n\t黛玉听了。\r\n\r\n",
-    "\ufeff宝玉笑道：“好。”\r黛玉\x00听了。\n\u3000\n",
-    "宝玉笑道：“好。”\u2028黛玉听了。\x0c",
-    "宝玉笑道：“好。”\x85\xa0\xa0黛玉听了。\x0b",
-]
-
-
-@pytest.mark.parametrize("text", LAYOUTS)
-def test_the_same_text_in_any_layout_is_the_same_clean_text(text):
-    clean = "宝玉笑道：“好。”\n黛玉听了。\n"
-    assert clean_text(text) == clean
-    assert clean_text(clean) == clean
-    assert clean_prompt(text).strip() == clean.strip()
-
-
-def test_a_tab_inside_a_line_is_a_space():
-    assert clean_text("\t宝玉\t黛玉\n") == "宝玉 黛玉\n"
-    assert clean_prompt("\t宝玉\t黛玉") == "宝玉 黛玉"
-
-
-def test_a_text_is_cleaned_as_the_corpus_is(tmp_path):
-    raw = "".join(f"　　第{i}段，寶玉笑道：「妙極。」\n\n" for i in range(40))
-    book = load(written(tmp_path / "book.txt", raw), tmp_path, convert="t2s")
-    assert clean_text(raw, "t2s") == "".join(chapter.text for chapter in book.chapters)
-    assert "宝玉笑道" in clean_text(raw, "t2s")
-    assert "寶玉笑道" in clean_text(raw)
-    with pytest.raises(CorpusError, match="OpenCC"):
-        clean_text(raw, "nonsense")
-
-
-@pytest.mark.parametrize("text", ["", " \n　\n", "\x00"])
-def test_white_space_alone_is_an_empty_text(text):
-    assert clean_text(text) == ""
-
-
-@pytest.mark.parametrize(
-    ("prompt", "clean"),
-    [
-        ("宝玉笑道：", "宝玉笑道："),
-        ("　　宝玉笑道：", "宝玉笑道："),
-        ("好。\n\n　　宝玉笑道：", "好。\n宝玉笑道："),
-        ("好。\n", "好。\n"),
-        ("好。  \r\n\r\n", "好。\n"),
-        ("第六回　", "第六回　"),
-        ("好。\n　　", "好。\n"),
-        ("", ""),
-    ],
-)
-def test_the_end_of_a_prompt_stays(prompt, clean):
-    assert clean_prompt(prompt) == clean
-
-
-def test_a_prompt_is_converted_as_the_corpus_is():
-    assert clean_prompt("寶玉笑道：", "t2s") == "宝玉笑道："
 
 
 # --- small real books that went wrong, where they are at hand ---

@@ -4,7 +4,8 @@ import opencc
 import pytest
 from conftest import REPO
 
-from hlm_jax.book.encoding import CorpusError, decode
+from hlm_jax.book.encoding import decode
+from hlm_jax.book.errors import CorpusError
 
 PROSE = (
     "第一回　甄士隐梦幻识通灵　贾雨村风尘怀闺秀\n"

@@ -1,10 +1,11 @@
 import os
 import zipfile
 
+import books
 import pytest
 from conftest import REPO
 
-from hlm_jax.book import markup
+from hlm_jax.book import epub as epubs
 from hlm_jax.book.files import CorpusError, read_source, read_text
 from hlm_jax.book.markup import html_text
 
@@ -44,7 +45,7 @@ def test_one_file(tmp_path, monkeypatch):
     write(tmp_path, {"石头记.txt": PAGE.encode("gb18030")})
     source = read_source("~/石头记.txt")
     assert (source.name, source.path) == ("石头记", str(tmp_path / "石头记.txt"))
-    assert [(f.name, f.text, f.encoding) for f in source.files] == [("石头记.txt", PAGE, "gb18030")]
+    assert [(f.name, f.text) for f in source.files] == [("石头记.txt", PAGE)]
     assert (source.encoding, source.notes, source.dropped, source.skipped) == (
         "gb18030",
         (),
@@ -188,6 +189,53 @@ def test_a_folder_tells_of_empty_and_equal_files_and_names_one_that_cannot_be_re
         read_source(tmp_path)
 
 
+def test_a_file_without_text_is_a_note_in_a_folder(tmp_path):
+    write(
+        tmp_path, {"1.txt": PAGE, "2.txt": b"\xef\xbb\xbf", "3.html": "<html><img src='a'></html>"}
+    )
+    source = read_source(tmp_path)
+    assert names(source) == ["1.txt"]
+    assert source.notes == (f"{tmp_path / '2.txt'} and 1 more: no text in it",)
+    refused(tmp_path / "3.html", "no text in it")
+    (tmp_path / "1.txt").unlink()
+    refused(tmp_path, "no text in this folder (only 2 without text)")
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["红楼梦上.txt", "红楼梦下.txt"],
+        ["上/1.txt", "上/2.txt", "下/3.txt"],
+        ["第一回上.txt", "第一回下.txt", "第二回.txt"],
+    ],
+)
+def test_halves_leave_no_gap(tmp_path, ordered):
+    source = read_source(write(tmp_path, ordered))
+    assert (names(source), source.notes) == (ordered, ())
+
+
+def test_two_files_of_the_same_half_are_named(tmp_path):
+    write(tmp_path, ["甲上.txt", "乙上.txt", "下.txt", "第2回上.txt", "2上.txt", "第4回.txt"])
+    assert read_source(tmp_path).notes == (
+        f"{tmp_path.name}: several files have number 上, 2上",
+        f"{tmp_path.name}: no file has number 3",
+    )
+
+
+def test_what_is_said_of_every_file_is_said_once(tmp_path):
+    korean = (
+        "그는 말했다. 나는 그 사람을 보았다. 이것은 우리가 하는 일이다. 그리고 모두가 웃었다.\n"
+    )
+    write(tmp_path, {f"{n}.txt": (korean * 3 + f"{n}").encode("euc_kr") for n in range(1, 13)})
+    (note,) = read_source(tmp_path).notes
+    assert note.startswith(f"{tmp_path / '1.txt'} and 11 more: read as euc_kr (Korean)")
+    path = books.epub(tmp_path / "b.epub", korean * 3, korean * 4, encoding="euc_kr")
+    assert read_source(path).notes[0].startswith(f"{path}/0.xhtml and 1 more: read as euc_kr")
+    appendix = {f"卷{n}/{name}.txt": f"{n}{name}{PAGE}" for n in "一二" for name in "12甲"}
+    (note,) = read_source(write(tmp_path / "volumes", appendix)).notes
+    assert note == "卷一 and 1 more: without a number and read last: 甲"
+
+
 def test_a_circle_of_links_ends(tmp_path):
     write(tmp_path, ["1.txt", "part 2/2.txt"])
     os.symlink(tmp_path, tmp_path / "part 2" / "again")
@@ -200,35 +248,6 @@ def test_the_encodings_of_a_folder_are_listed_most_frequent_first(tmp_path):
     write(tmp_path, {"1.txt": PAGE, "2.txt": (PAGE * 2).encode("gb18030"), "3.txt": PAGE * 3})
     write(tmp_path, {"4.htm": f"<html><p>{PAGE * 4}".encode("gb18030")})
     assert read_source(tmp_path).encoding == "utf-8, gb18030, html (gb18030)"
-
-
-def test_html_is_read_as_lines():
-    text, dropped = html_text(
-        "<!DOCTYPE html><html><head><title>书</title><style>p{}</style></head><body>"
-        "<h1>第一回</h1><p>宝玉<b>笑</b>道：\n    “好&amp;妙&hellip;”"
-        "<br>黛玉&nbsp;<i>听</i>了。</p>"
-        "<script>x()</script>末<!-- 批 --><table><tr><td>甲</td><td>乙</td></tr></table>"
-        "<pre>  诗一\n\n  诗二</pre>It\n  is <span>so</span>."
-    )
-    assert text == (
-        "第一回\n宝玉笑道：“好&妙…”\n黛玉 听了。\n末\n甲 乙\n  诗一\n\n  诗二\nIt is so.\n"
-    )
-    assert dropped == []
-
-
-def test_notes_readings_and_navigation_are_left_out_and_listed():
-    text, dropped = html_text(
-        "<body><nav><a>目录</a></nav><p>漢<ruby>字<rp>(</rp><rt>じ</rt><rp>)</rp></ruby>だ"
-        "<sup><a href='#1'>[1]</a></sup>甲<a class='noteref'>2</a>乙x<sup>2</sup><sup>①</sup>。</p>"
-        "<p id='footnote1'>注一</p><div class='body footnotes'>注二</div>"
-        "<aside epub:type='footnote'>注三</aside>尾</body>"
-    )
-    assert text == "漢字だ甲乙x2。\n尾\n"
-    assert [(part.what, part.chars, part.first) for part in dropped] == [
-        ("navigation", 2, "目录"),
-        ("ruby readings", 1, "じ"),
-        ("footnotes", 11, "[1]"),
-    ]
 
 
 def test_xhtml_with_empty_elements_and_no_foreign_files(tmp_path):
@@ -337,7 +356,7 @@ def test_epubs_that_cannot_be_read_are_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "other.epub", "w") as archive:
         archive.writestr("1.txt", PAGE)
     refused(tmp_path / "other.epub", "unpack it into a folder")
-    monkeypatch.setattr(markup, "_MAX_BYTES", 1_000)
+    monkeypatch.setattr(epubs, "_MAX_BYTES", 1_000)
     refused(tmp_path / "a.epub", "unpacked")
 
 

@@ -3,33 +3,10 @@
 import re
 
 import pytest
+from books import BODY, HEADINGS, PROSE, book, han, numbers
 
 from hlm_jax.book.headings import candidates, number_in, numbers_in
 from hlm_jax.book.outline import outline, outline_by
-
-BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细，一声也无。黛玉在里面叹了一声。\n" * 4
-PROSE = "It was late in the evening, and nobody had seen the lamps being lit.\n" * 6
-
-
-def book(*lines, body=BODY):
-    return "".join(f"{line}\n{body}" for line in lines)
-
-
-def han(n):
-    """1 to 199 as 一百二十一 is written."""
-    digits = "零一二三四五六七八九"
-    hundreds, rest = divmod(n, 100)
-    tens, ones = divmod(rest, 10)
-    text = "一百" if hundreds else ""
-    if hundreds and not tens and ones:
-        text += "零"
-    if tens:
-        text += ("" if tens == 1 and not hundreds else digits[tens]) + "十"
-    return text + (digits[ones] if ones else "")
-
-
-def numbers(text, **more):
-    return [start.number for start in outline(text, **more).starts]
 
 
 @pytest.mark.parametrize(
@@ -149,9 +126,6 @@ def test_prefixes_may_vary_within_a_book():
     assert numbers(book(*lines)) == list(range(1, 21))
 
 
-HEADINGS = [f"第{han(n)}回 题目之{han(n)}" for n in range(1, 13)]
-
-
 @pytest.mark.parametrize(
     "sentence",
     [
@@ -172,82 +146,6 @@ def test_a_sentence_that_begins_like_a_heading_is_none(sentence):
     at = text.index("\n", text.index("第五回")) + 1  # right below a heading
     found = outline(text[:at] + sentence + "\n" + text[at:])
     assert [start.heading for start in found.starts] == HEADINGS
-
-
-@pytest.mark.parametrize("label", ["", "目录\n", "目 錄：\n", "【目录】\n"])
-@pytest.mark.parametrize("page", ["", " …… 12", "\t3"])
-def test_a_table_of_contents_is_no_chapter(label, page):
-    table = label + "".join(f"{line}{page}\n" for line in HEADINGS)
-    text = "书名\n" + table + "这是一篇序言，讲这本书的来历。\n" * 20 + book(*HEADINGS)
-    found = outline(text)
-    assert [start.number for start in found.starts] == list(range(1, 13))
-    assert found.starts[0].at == text.rindex("第一回")
-    ((start, end),) = found.contents
-    assert text[start:end] == table
-    assert found.warnings == ()
-
-
-def test_a_table_of_contents_with_titles_on_lines_of_their_own_is_no_chapter():
-    table = "".join(f"第{han(n)}回\n甄士隐梦幻识通灵\n" for n in range(1, 13))
-    found = outline(table + "序言。\n" * 90 + book(*HEADINGS))
-    assert [start.heading for start in found.starts] == HEADINGS
-    assert len(found.contents) == 1
-
-
-def test_a_table_of_contents_without_chapters_is_no_chapter():
-    text = "书名\n" + "".join(f"第 {han(n)} 回　标题\n" for n in range(1, 41))
-    assert outline(text).starts == ()
-    assert len(outline(text).contents) == 1
-
-
-def test_summaries_of_the_chapters_are_no_chapters():
-    summary = "这一回讲甄士隐做了一个梦，醒来之后女儿丢了，家也烧了，他便跟着道士走了。\n" * 2
-    summaries = book(*HEADINGS, body=summary)
-    text = summaries + book(*HEADINGS, body=BODY * 3)
-    found = outline(text)
-    assert [start.heading for start in found.starts] == HEADINGS
-    assert found.starts[0].at >= len(summaries)
-    assert len(found.apart) == 1
-
-
-def test_a_list_of_acts_in_the_story_is_text():
-    acts = "第一出《豪宴》；\n第二出《乞巧》；\n第三出《仙缘》；\n第四出《离魂》。\n"
-    text = book(*HEADINGS[:6]) + acts + BODY + book(*HEADINGS[6:])
-    found = outline(text)
-    assert [start.heading for start in found.starts] == HEADINGS
-    assert found.contents == ()
-
-
-def test_two_levels_are_cut_at_the_lower_one():
-    text = ""
-    for volume in range(1, 4):
-        text += f"第{han(volume)}卷 卷名\n"
-        text += book(*(f"第{han(n)}回 标题" for n in range(4 * volume - 3, 4 * volume + 1)))
-    found = outline(text)
-    assert [start.number for start in found.starts] == list(range(1, 13))
-    assert text[found.starts[4].at :].startswith("第二卷")  # the volume's name opens its chapter
-    assert found.warnings == ()
-
-
-def test_numbers_may_start_anew_in_every_volume():
-    text = ""
-    for volume in range(1, 4):
-        text += f"第{han(volume)}卷\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
-    assert numbers(text) == [1, 2, 3, 4, 5] * 3
-    assert outline(text).warnings == ()
-    parts = "".join(
-        f"PART {part}\n" + book(*(f"Chapter {n}" for n in range(1, 6)), body=PROSE)
-        for part in ("ONE", "TWO")
-    )
-    assert numbers(parts) == [1, 2, 3, 4, 5] * 2
-    one_line = [f"第{han(v)}卷 第{han(n)}章 标题" for v in (1, 2) for n in range(1, 6)]
-    assert numbers(book(*one_line)) == [1, 2, 3, 4, 5] * 2
-
-
-def test_lower_headings_in_one_chapter_alone_do_not_cut_the_book():
-    sections = book(*(f"第{han(n)}节" for n in range(1, 20)))
-    text = book(*HEADINGS[:5]) + sections + book(*HEADINGS[5:])
-    assert [start.heading for start in outline(text).starts] == HEADINGS
 
 
 @pytest.mark.parametrize(
@@ -349,28 +247,6 @@ def test_a_numbered_list_is_no_chapter():
     assert outline(sections).starts == ()
 
 
-def test_numbered_lines_within_volumes_are_the_lower_level():
-    text = "".join(f"PART {n}\n" + book(*"1234", body=PROSE) for n in ("ONE", "TWO", "THREE"))
-    assert numbers(text) == [1, 2, 3, 4] * 3
-    assert outline(text).warnings == ()
-
-
-@pytest.mark.parametrize("page", ["", " ........ 12"])
-@pytest.mark.parametrize("lead", ["", "12. "])
-def test_titles_that_a_table_of_contents_lists_are_headings(lead, page):
-    titles = ["The Storm", "A Visitor", "The Long Road", "Home Again"]
-    table = "".join(f"{lead}{title}{page}\n" for title in titles)
-    text = (
-        "Tales\nContents\n"
-        + table
-        + "These are old tales.\n"
-        + book(*map(str.upper, titles), body=PROSE)
-    )
-    assert [start.heading for start in outline(text).starts] == [t.upper() for t in titles]
-    lost = text.replace("A VISITOR\n", "")  # a title that is not found again
-    assert outline(lost).starts == ()
-
-
 def test_marked_titles_are_headings():
     text = book("# Book", body="") + book("## The Storm", "## A Visitor", "## Home", body=PROSE)
     assert outline(text).starts[0].heading == "## The Storm"
@@ -393,12 +269,6 @@ def test_a_line_of_another_style_does_not_come_before_a_heading(line):
     assert [start.heading for start in outline(text).starts] == HEADINGS
 
 
-def test_another_style_in_another_volume_is_kept():
-    text = "第一卷\n" + book(*(f"第{han(n)}章 标题" for n in range(1, 21)))
-    text += "第二卷\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
-    assert numbers(text) == [*range(1, 21), *range(1, 6)]
-
-
 @pytest.mark.parametrize("line", ["第六张 标题", "六章 标题", "第六 标题"])
 def test_a_misspelt_heading_fills_a_gap_and_is_named(line):
     lines = [f"第{han(n)}章 标题" if n != 6 else line for n in range(1, 13)]
@@ -408,73 +278,10 @@ def test_a_misspelt_heading_fills_a_gap_and_is_named(line):
     assert line in warning
 
 
-@pytest.mark.parametrize("volume", ["上卷", "卷上", "上部 少年"])
-def test_volumes_without_a_number_let_numbers_start_anew(volume):
-    text = "".join(
-        volume.replace("上", part) + "\n" + book(*(f"第{han(n)}章" for n in range(1, 6)))
-        for part in "上中下"
-    )
-    assert numbers(text) == [1, 2, 3, 4, 5] * 3
-    assert outline(text).warnings == ()
-
-
-def test_a_volume_with_its_own_table_of_contents_lets_numbers_start_anew():
-    text = ""
-    for volume in range(1, 4):
-        lines = [f"第{han(n)}章 题目{volume}" for n in range(1, 6)]
-        table = "".join(f"{line}\n" for line in lines)
-        text += f"第{han(volume)}卷 卷名\n目录\n{table}" + book(*lines)
-    assert numbers(text) == [1, 2, 3, 4, 5] * 3
-    assert outline(text).warnings == ()
-
-
-@pytest.mark.parametrize("label", ["", "目录\n"])
-def test_a_volume_right_after_the_table_of_contents_opens_the_first_chapter(label):
-    table = label + "".join(f"{line}\n" for line in HEADINGS)
-    text = table + "第一卷 卷名\n" + book(*HEADINGS[:6]) + "第二卷 卷名\n" + book(*HEADINGS[6:])
-    found = outline(text)
-    assert [start.heading for start in found.starts] == HEADINGS
-    assert text[found.starts[0].at :].startswith("第一卷")
-    assert [text[slice(*place)] for place in found.contents] == [table]
-
-
-def test_a_volume_may_follow_a_table_of_contents_whose_numbers_start_anew():
-    lines = [[f"第{han(n)}章 题目{volume}" for n in range(1, 6)] for volume in (1, 2, 3)]
-    text = "".join(f"{line}\n" for volume in lines for line in volume)
-    for n, volume in enumerate(lines, 1):
-        text += f"第{han(n)}卷 卷名\n" + book(*volume)
-    assert [start.heading for start in outline(text).starts] == [
-        line for volume in lines for line in volume
-    ]
-
-
-def test_a_table_of_contents_of_volumes_alone_hides_no_chapters():
-    text = "CONTENTS\nPART ONE\nPART TWO\nPREFACE\n" + PROSE
-    for part in ("ONE", "TWO"):
-        text += f"PART {part}\n" + book(*(f"Chapter {n}" for n in range(1, 6)), body=PROSE)
-    assert numbers(text) == [1, 2, 3, 4, 5] * 2
-
-
 @pytest.mark.parametrize("sentence", ["第六回他没有来", "第六回说到那日宝玉没有来。"])
 def test_a_sentence_does_not_go_on_where_the_numbers_start_anew(sentence):
     text = "上卷\n" + book(*HEADINGS[:5]) + f"{sentence}\n{BODY}下卷\n" + book(*HEADINGS[:4])
     assert numbers(text) == [1, 2, 3, 4, 5, 1, 2, 3, 4]
-
-
-def test_a_sentence_that_names_a_volume_opens_none():
-    text = book(*HEADINGS)
-    at = text.index(HEADINGS[6])
-    text = f"{text[:at]}第三篇文章写得好\n宝玉点头。\n{text[at:]}"
-    assert text[outline(text).starts[6].at :].startswith(HEADINGS[6])
-
-
-def test_headings_of_three_levels_in_a_row_are_no_table_of_contents():
-    text = ""
-    for part in (1, 2):
-        for volume in (1, 2):
-            text += f"第{han(part)}部\n" * (volume == 1) + f"第{han(volume)}卷\n"
-            text += book(*(f"第{han(n)}章" for n in range(1, 5)))
-    assert numbers(text) == [1, 2, 3, 4] * 4
 
 
 def test_letters_before_the_chapters_are_chapters():
@@ -508,3 +315,8 @@ def test_english_sentences_that_name_a_chapter_are_none():
 def test_headings_of_a_long_book_are_found_in_linear_time():
     text = book(*(f"第{n}章 标题" for n in range(1, 2001)))
     assert numbers(text) == list(range(1, 2001))
+
+
+def test_a_sentence_behind_the_last_chapter_is_none():
+    text = book(*HEADINGS) + f"第十三回说到刘姥姥的事，后来再讲。\n{BODY}"
+    assert [start.heading for start in outline(text).starts] == HEADINGS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hlm_jax.book import licences, noise, pages, site_lines
-from hlm_jax.book.files import CorpusError
+from hlm_jax.book.errors import CorpusError
 from hlm_jax.book.noise import remove_noise
 
 INPUTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "inputs"
@@ -160,8 +160,6 @@ def test_public_domain_notices(line):
         (noise.zero_width, "a\u200bb\ufeffc\u2060", "abc", 3),
         (noise.zero_width, "a long some\xad\nthing", "a long \nsomething", 1),
         (noise.zero_width, "می\u200cخواهم 👨\u200d👩", None, 0),
-        (noise.tabs, "第一回\t石头\t\t记", "第一回 石头 记", 2),
-        (noise.tabs, "\t第一回\n \t\n", None, 0),
         (
             noise.emphasis,
             "“_You_ want _to tell\nme_, I said.”",
@@ -406,6 +404,13 @@ def test_notes_of_what_was_left_in():
 def test_a_clean_book_is_left_as_it_is():
     texts = [ABOVE * 50, "\n\n　　\n" + BELOW, ""]
     assert remove_noise(texts) == noise.Cleaned(tuple(texts), {}, (), ())
+
+
+def test_of_many_brackets_without_their_other_half_ten_are_named():
+    notes = remove_noise([f"{ABOVE}【甲】【\n" * 6] * 3, brackets="【】").notes
+    assert len(notes) == 11
+    assert notes[9].startswith("left in: 【 without its other half, text 2, line 8: ")
+    assert notes[10] == "left in: 8 × more of 【】"
 
 
 @pytest.mark.skipif(not INPUTS.is_dir(), reason="no shared inputs here")

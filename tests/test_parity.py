@@ -2,7 +2,7 @@
 
 tests/golden/*.npz hold token ids and transformers' logits, so that the comparison needs no torch.
 Weights are no part of them: they follow from a seed. Where torch is installed, a test computes the
-golden logits again. To write them anew, with the extra [bench]: python tests/test_parity.py
+golden logits again. To write them anew, with torch and transformers: python tests/test_parity.py
 """
 
 import dataclasses

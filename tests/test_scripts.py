@@ -363,55 +363,6 @@ def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environm
     assert list((workdir / "baseline-seed0" / "checkpoints").iterdir())
 
 
-@pytest.mark.slow
-def test_the_reference_script_goes_on_where_it_was_stopped(tiny, tmp_path, environment):
-    results, runs, repo = tmp_path / "results", tmp_path / "runs", Path(__file__).parent.parent
-    results.mkdir()
-    (results / "bench.json").write_text("{}")  # kept: the bench has tests of its own
-    words = [*tiny, "--config.train.steps=30", "--config.checkpoint.every_steps=15"]
-    env = environment | {
-        "RESULTS": str(results),
-        "RUNS": str(runs),
-        "EXTRAS": "test",
-    }  # what is installed already
-    command = ["bash", "scripts/reference.sh", *words]
-    more = {
-        "cwd": repo,
-        "env": env,
-        "stdout": subprocess.PIPE,
-        "text": True,
-        "start_new_session": True,
-    }
-    first = subprocess.Popen(command, **more)
-    for line in first.stdout:
-        if line.startswith("step 3/30"):
-            os.killpg(first.pid, signal.SIGTERM)  # as timeout does
-            break
-    rest = first.stdout.read()
-    assert first.wait(120) == 0
-    assert "; the same command resumes" in rest
-    assert not (results / "base" / "time.txt").exists()
-    second = subprocess.Popen(command, **more)
-    printed, _ = second.communicate(timeout=240)
-    assert second.returncode == 0
-    assert "resuming from step" in printed
-    assert printed.splitlines()[-1] == f"results in {results}"
-    for name in ("base", "base_heldout"):
-        shown = results / name
-        assert {path.name for path in shown.iterdir()} == {
-            "loss.png",
-            "metrics.jsonl",
-            "output.txt",
-            "samples.txt",
-            "time.txt",
-        }
-        assert json.loads((shown / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 30
-        assert shown.joinpath("samples.txt").read_text().count("recitation:") == 3
-    assert "commands: 2" in (results / "base" / "time.txt").read_text()
-    assert "commands: 1" in (results / "base_heldout" / "time.txt").read_text()
-    assert (results / "bench.json").read_text() == "{}"
-
-
 def test_choose_sampling(script, trained):
     words = (
         "--workdir",

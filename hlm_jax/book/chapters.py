@@ -10,11 +10,15 @@ import statistics
 from collections.abc import Sequence
 
 from hlm_jax.book import outline
-from hlm_jax.book.files import CorpusError, Dropped, TextFile
+from hlm_jax.book.dropped import Dropped
+from hlm_jax.book.errors import CorpusError
+from hlm_jax.book.files import TextFile
+from hlm_jax.book.folder import without_suffix
 from hlm_jax.book.headings import SENTENCE_END, heading_of, label, number_in
 from hlm_jax.book.outline import Outline, Start
 
 FEW = 10  # a book with fewer chapters is split by their lengths, not by counting to ten
+KEPT_FRONT = 0.2  # of the text: so much before the first of too few chapters is no preface
 FEWEST = 3  # chapters; a book with fewer is cut into equal parts
 LARGEST = 0.2  # of the text: where every one of few chapters is larger, parts are held out instead
 PROLOGUE_CHARS = 200  # a prologue of fewer characters is no chapter
@@ -46,7 +50,8 @@ class Chapter:
     Attributes:
       number: from 1; 0 for a prologue before the first chapter.
       heading: its heading or its file's name; empty where the book has neither.
-      text: the chapter's text, with the heading line if it has one.
+      text: the chapter's text, with the heading line if it has one. A long line holds the heading
+        and text after it.
     """
 
     number: int
@@ -55,9 +60,12 @@ class Chapter:
 
     @property
     def body(self) -> str:
-        """The text below the heading."""
-        first, _, rest = self.text.partition("\n")
-        return rest if self.heading and first.strip() == self.heading else self.text
+        """The text below the heading, or after it in its line."""
+        line, _, rest = self.text.partition("\n")
+        if not self.heading or heading_of(line) != self.heading:
+            return self.text
+        below = line.strip()[len(self.heading) :].lstrip("。！？； \t\u3000")
+        return f"{below}\n{rest}" if below else rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,40 +117,59 @@ def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bo
         "repeated_headings": len(found.repeated),
         "sentences_like_headings": found.sentences,
     }
-    dropped = [_dropped("table of contents", text, [p]) for p in found.contents]
+    dropped = [Dropped.of("table of contents", text[slice(*p)]) for p in found.contents]
     dropped += [
-        _dropped("summaries or notes under chapter numbers", text, [p]) for p in found.apart
+        Dropped.of("summaries or notes under chapter numbers", text[slice(*p)]) for p in found.apart
     ]
-    dropped += [_dropped("page without a chapter", text, [p]) for p in pages]
+    dropped += [Dropped.of("page without a chapter", text[slice(*p)]) for p in pages]
     warnings = list(found.warnings)
     ends = [*(start.at for start in starts[1:]), len(text)][: len(starts)]
     spans = [
         (start, _kept(text, start.at, end, places)) for start, end in zip(starts, ends, strict=True)
     ]
-    # A heading of a book that is cut at headings stands above a text; a file's name need not.
-    spans = [
-        (start, body)
-        for start, body in spans
-        if body.strip() and (body.strip() != start.heading or body.strip()[-1] in SENTENCE_END)
-    ]
+    bare = [start for start, body in spans if _is_bare(start, body)]
+    if bare:
+        warnings.append(_no_text(bare))
+    spans = [(start, body) for start, body in spans if not _is_bare(start, body)]
     first = spans[0][0].at if spans else len(text)
     front = _kept(text, 0, first, places)
     chapters: list[Chapter] = []
-    lost: list[Dropped] = []
+    bodies = [(start.heading, body) for start, body in spans]
     if spans:
-        prologue, lost = _front(front, spans, warnings)
+        told: list[str] = []
+        prologue, lost = _front(front, spans, told)
         chapters = _numbered(prologue + spans)
-    dropped += lost
+        bodies = [(chapter.heading, chapter.text) for chapter in chapters]
+        if _too_few(chapters) and sum(part.chars for part in lost) > KEPT_FRONT * len(text):
+            bodies = [("", front), *((start.heading, body) for start, body in spans)]
+            lost, told = [], []
+        dropped += lost
+        warnings += told
     cut_by = "files" if len(files) > 1 and not found.starts else "headings"
     problem = ""
     if _too_few(chapters):
-        bodies = [(c.heading, c.text) for c in chapters] or [("", front)]
         warnings.append(_few_chapters(chapters))
-        (chapters, problem), cut_by = _equal_parts(bodies, parts), "equal parts"
+        (chapters, problem), cut_by = _equal_parts(bodies or [("", front)], parts), "equal parts"
     elif len(chapters) < FEW:
         warnings.append(f"only {len(chapters)} chapters: whole ones are held out by their length")
     counts = {rule: count for rule, count in counts.items() if count}
     return Cut(tuple(chapters), cut_by, counts, tuple(dropped), tuple(warnings), problem)
+
+
+def _is_bare(start: Start, body: str) -> bool:
+    """Whether there is no text but the heading. A file's name need not stand in the file."""
+    body = body.strip()
+    return not body or (body == start.heading and body[-1] not in SENTENCE_END)
+
+
+def _no_text(bare: list[Start]) -> str:
+    names = [
+        label(start.heading, 20) if start.number is None else f"chapter {start.number}"
+        for start in bare
+    ]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    have = "has" if len(names) == 1 else "have"
+    return f"{', '.join(names[:4])}{more} {have} no text below the heading: left out"
 
 
 def _at_files(
@@ -160,7 +187,7 @@ def _at_files(
     for i, (file, begin, end) in enumerate(zip(files, borders, borders[1:], strict=False)):
         inside = [start for start in found.starts if begin <= start.at < end]
         page = is_epub and (end - begin < short or bool(_ABOUT.match(firsts[i])))
-        before_all = is_epub and found.starts and begin < found.starts[0].at
+        before_all = is_epub and len(found.starts) >= FEWEST and begin < found.starts[0].at
         goes_on = is_epub and any(titled) and not titled[i]
         if not inside and (page or before_all):
             if page and starts:
@@ -169,17 +196,33 @@ def _at_files(
         if not inside and starts and (goes_on or heading_of(firsts[i]) == starts[-1].heading):
             continue  # the rest of a chapter, whose heading may stand in the file before
         if not inside:
-            name = file.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-            title = heading_of(firsts[i]) if is_epub and titled[i] else name
-            starts.append(Start(begin, title, number_in(name)))
-        elif begin and (lead := text[begin : inside[0].at]).strip():
-            if len(lead) <= _LEAD and not any(map(_is_prose, lead.splitlines())):
+            title = heading_of(firsts[i]) if is_epub and titled[i] else _title(file)
+            starts.append(Start(begin, title, number_in(without_suffix(file.name))))
+        elif (lead := text[begin : inside[0].at]).strip():
+            short_lead = len(lead) <= _LEAD and not any(map(_is_prose, lead.splitlines()))
+            if begin and short_lead:
                 inside[0] = dataclasses.replace(inside[0], at=begin)
-            elif alone:
-                starts.append(Start(begin, file.name.rsplit(".", 1)[0], None))
+            elif alone or not (begin or short_lead or len(found.starts) >= FEWEST):
+                starts.append(Start(begin, _title(file), None))
         alone = not inside
         starts += inside
     return starts, pages
+
+
+def _title(file: TextFile) -> str:
+    """A file's name as the heading of its text: 楔子 of "000 楔子.txt", 012 of "012.txt".
+
+    The file's first line in full where write_chapters made the name of it.
+    """
+    name = without_suffix(file.name)
+    title = re.sub(r"^[0-9]{1,5}[\s_.、\-]+(?=\D.*[^\W\d_]|[^\W\d_])", "", name)
+    line = heading_of(file.text.split("\n", 1)[0])
+    return line if line and title_in_name(line) == title else title
+
+
+def title_in_name(heading: str) -> str:
+    """A heading as part of a file's name."""
+    return re.sub(r'[\s/\\:*?"<>|.]+', " ", heading)[:40].strip()
 
 
 def _is_prose(line: str) -> bool:
@@ -198,11 +241,6 @@ def _kept(text: str, start: int, end: int, places: list[tuple[int, int]]) -> str
             out.append(text[at : max(at, begin)])
             at = max(at, min(stop, end))
     return "".join([*out, text[at:end]])
-
-
-def _dropped(what: str, text: str, places: list[tuple[int, int]]) -> Dropped:
-    part = "".join(text[start:end] for start, end in places)
-    return Dropped(what, len(part), part[:40].replace("\n", " "))
 
 
 def _front(
@@ -225,7 +263,7 @@ def _front(
             len(front),
         )
         lost = [part for part in (front[:at], front[stop:]) if part.strip()]
-        dropped = [_dropped("before the first chapter", part, [(0, len(part))]) for part in lost]
+        dropped = [Dropped.of("before the first chapter", part) for part in lost]
         warnings.append(f"{label(title)!r} is trained on as chapter 0 ({stop - at:,} characters)")
         return [(Start(0, title, 0), front[at:stop])], dropped
     median = statistics.median(len(body) for _, body in spans)
@@ -243,7 +281,7 @@ def _front(
             "above them"
         )
     what = "preface" if preface else "before the first chapter"
-    return [], [_dropped(what, front, [(0, len(front))])]
+    return [], [Dropped.of(what, front)]
 
 
 def _numbered(spans: list[tuple[Start, str]]) -> list[Chapter]:

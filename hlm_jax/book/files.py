@@ -1,7 +1,8 @@
 """Files -> text: a text, HTML or EPUB file, or a folder of them in reading order.
 
-Knows nothing of chapters but the numbers in names. encoding.py turns bytes into text, markup.py
-HTML and EPUB. What a text goes through afterwards is in corpus.py.
+encoding.py turns bytes into text, markup.py and epub.py turn HTML and EPUB into text, and folder.py
+puts the files of a folder into order. Other formats are refused here with the program that converts
+them. What a text goes through afterwards is in corpus.py.
 """
 
 import collections
@@ -13,14 +14,14 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hlm_jax.book.encoding import CorpusError, Decoded, decode
-from hlm_jax.book.headings import SENTENCE_END, number_in, numbers_in
-from hlm_jax.book.markup import Dropped, decode_html, dropped, epub_texts, html_text, is_html
+from hlm_jax.book.dropped import Dropped
+from hlm_jax.book.encoding import Decoded, decode
+from hlm_jax.book.epub import epub_texts
+from hlm_jax.book.errors import CorpusError, NoTextError
+from hlm_jax.book.folder import READ, apart, heading_numbers, in_order, is_numbered_title
+from hlm_jax.book.markup import decode_html, html_text, is_html
 
 __all__ = ["CorpusError", "Dropped", "Source", "TextFile", "read_source", "read_text"]
-
-# Of the files of a folder, those that are read; one without a suffix if it is text.
-_READ = (".txt", ".text", ".md", ".html", ".htm", ".xhtml", ".epub", "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,10 @@ class TextFile:
     Attributes:
       name: relative to the book's folder, with "/"; or the name inside the EPUB.
       text: with LF line ends.
-      encoding: a codec of Python.
     """
 
     name: str
     text: str
-    encoding: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Source:
       path: absolute.
       files: in reading order.
       encoding: of all files, the most frequent first, such as "utf-8" or "epub (utf-8)".
-      notes: damage, and what is doubtful about the files; one line each.
+      notes: damage, and what is doubtful about the files; one line each. What is said of several
+        files is one note, which names the first.
       dropped: what is not the book's text: footnotes, navigation, README, LICENSE.
       skipped: how many files of a folder were not read, by suffix.
     """
@@ -81,7 +81,7 @@ def read_text(path: str | Path) -> str:
     """
     path = Path(path).expanduser()
     content = _content(_bytes(path), path, path.name)
-    for note in content.notes:
+    for note in _together(content.notes):
         warnings.warn(note, stacklevel=2)
     return "\n".join(file.text.removesuffix("\n") for file in content.files) + (
         "\n" if content.files[-1].text.endswith("\n") else ""
@@ -105,22 +105,24 @@ def read_source(path: str | Path) -> Source:
         content = _content(_bytes(path), path, path.name)
         return _source(path.absolute().stem, path, [content], [], [], {})
     found, skipped, notes = _walk(path)
-    found, others = _apart(path, found)
+    found, others = apart(path, found)
     firsts: dict[Path, tuple[float, ...]] = {}  # numbers in the first lines
     by_path: dict[Path, _Content] = {}
     for file, data in found:
-        if not data.strip():
-            notes.append(f"{file}: the file is empty")
-            continue
         suffix = file.suffix.lower()
-        if (not suffix or suffix not in _READ) and not _may_be_text(data):
+        if (not suffix or suffix not in READ) and not _may_be_text(data):
             skipped[suffix] = skipped.get(suffix, 0) + 1
             continue
-        by_path[file] = content = _content(data, file, file.relative_to(path).as_posix())
-        firsts[file] = _heading_numbers(content.files[0].text)
+        try:
+            content = _content(data, file, file.relative_to(path).as_posix())
+        except NoTextError as error:
+            notes.append(str(error))
+            continue
+        by_path[file] = content
+        firsts[file] = heading_numbers(content.files[0].text)
     if not by_path:
         raise CorpusError(f"{path}: no text in this folder ({_there(skipped, others, notes)})")
-    ordered, doubts = _in_order(path, list(by_path), firsts)
+    ordered, doubts = in_order(path, list(by_path), firsts)
     contents = [by_path[file] for file in ordered]
     notes += doubts + _twice(path, contents)
     return _source(path.resolve().name, path, contents, notes, others, skipped)
@@ -135,19 +137,29 @@ def _source(
     skipped: dict[str, int],
 ) -> Source:
     encodings = collections.Counter(content.encoding for content in contents)
-    parts: dict[str, Dropped] = {}
-    for part in (part for content in contents for part in content.dropped):
-        old = parts.get(part.what, dataclasses.replace(part, chars=0))
-        parts[part.what] = dataclasses.replace(old, chars=old.chars + part.chars)
     return Source(
         name,
         str(path.absolute()),
         tuple(file for content in contents for file in content.files),
         ", ".join(encoding for encoding, _ in encodings.most_common()),
-        tuple(notes + [note for content in contents for note in content.notes]),
-        (*parts.values(), *others),
+        tuple(_together([*notes, *(note for content in contents for note in content.notes)])),
+        (*(part for content in contents for part in content.dropped), *others),
         dict(sorted(skipped.items())),
     )
+
+
+def _together(notes: Sequence[str]) -> list[str]:
+    """Notes that say the same of several files as one, which names the first."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        place, _, words = note.partition(": ")
+        places.setdefault(words, []).append(place)
+    return [
+        f"{several[0]} and {len(several) - 1} more: {words}"
+        if len(several) > 1
+        else f"{several[0]}: {words}"
+        for words, several in places.items()
+    ]
 
 
 def _is_folder(path: Path) -> bool:
@@ -173,14 +185,14 @@ def _content(data: bytes, path: Path, name: str) -> _Content:
       CorpusError: as read_text.
     """
     if not data.strip():
-        raise CorpusError(f"{path}: the file is empty")
+        raise NoTextError(f"{path}: the file is empty")
     if data.startswith(b"PK") and _zip_kind(path) == "epub":
         epub = epub_texts(path)
         if not epub.pages:
-            raise CorpusError(f"{path}: no text in this EPUB; its pages may be images")
+            raise NoTextError(f"{path}: no text in this EPUB; its pages may be images")
         codecs = collections.Counter(page.encoding for page in epub.pages)
         encoding = ", ".join(codec for codec, _ in codecs.most_common())
-        files = [TextFile(page.name, page.text, page.encoding) for page in epub.pages]
+        files = [TextFile(page.name, page.text) for page in epub.pages]
         return _Content(files, f"epub ({encoding})", list(epub.notes), list(epub.dropped))
     _refuse_other_formats(data, path)
     decoded = _decoded(data, path)
@@ -191,10 +203,8 @@ def _content(data: bytes, path: Path, name: str) -> _Content:
         text, left_out = html_text(decoded.text, str(path))
         encoding = f"html ({decoded.encoding})"
     if not text.strip():
-        raise CorpusError(f"{path}: no text in it")
-    return _Content(
-        [TextFile(name, text, decoded.encoding)], encoding, list(decoded.notes), left_out
-    )
+        raise NoTextError(f"{path}: no text in it")
+    return _Content([TextFile(name, text)], encoding, list(decoded.notes), left_out)
 
 
 def _decoded(data: bytes, path: Path) -> Decoded:
@@ -320,60 +330,13 @@ def _walk(folder: Path) -> tuple[list[tuple[Path, bytes]], dict[str, int], list[
                 enter(path)
             elif not path.is_file():
                 notes.append(f"{path}: neither a file nor a folder")
-            elif path.suffix.lower() in _READ or _is_numbered_title(path):
+            elif path.suffix.lower() in READ or is_numbered_title(path):
                 found.append((path, _bytes(path)))
             else:
                 skipped[path.suffix.lower()] += 1
 
     enter(folder)
     return found, dict(skipped), notes
-
-
-def _is_numbered_title(path: Path) -> bool:
-    """Whether what looks like a suffix is part of a name without one: "3. Title", 第1.2回."""
-    return bool(re.search(r"[\s\u2e80-\uffef]", path.suffix))
-
-
-_REPOSITORY = re.compile(  # names of files that stand beside a book
-    r"(?i)(?:readme|license|licence|copying|changelog|changes|contributing|contributors|notice"
-    r"|authors|todo|code_of_conduct|mimetype|cname|_\w+)(?:[-_. (（].*)?"
-)
-_ABOUT = re.compile(  # names of files about a book, and of its lists
-    r"(?i)(?:index|toc|contents|nav|summary|笔记|封[面底]|扉[页頁]|书评|書評|目[录錄次]|(?:使用|下载|下載)?[说說]明|(?:内容|內容|作品|作者|小说)?[简簡]介"
-    r"|版[权權](?:信息|声明|聲明|頁|页)?|(?:免责)?声明)(?:[-_. (（].*)?"
-)
-
-
-def _apart(
-    folder: Path, found: list[tuple[Path, bytes]]
-) -> tuple[list[tuple[Path, bytes]], list[Dropped]]:
-    """(the book's files, what is left out: README, LICENSE, tables of contents and the like).
-
-    A table of contents or description that is half of all is the book, whatever its name, and a
-    README alone in its subfolder is a chapter.
-    """
-    names = {path: path.stem if path.suffix.lower() in _READ else path.name for path, _ in found}
-    inside = collections.Counter(path.parent for path in names)
-    beside = {
-        path
-        for path, name in names.items()
-        if _is_named(_REPOSITORY, name) and (path.parent == folder or inside[path.parent] > 1)
-    }
-    total = sum(len(data) for path, data in found if path not in beside)
-    kept, others = [], []
-    for path, data in found:
-        about = _is_named(_ABOUT, names[path]) and 2 * len(data) < total
-        if path in beside or about:
-            text = data.decode("utf-8", "replace")  # only counted
-            others.append(dropped(f"file {path.name}", [text]))
-        else:
-            kept.append((path, data))
-    return kept, others
-
-
-def _is_named(names: re.Pattern[str], name: str) -> bool:
-    """Whether a file has one of these names; what has a number is a chapter."""
-    return bool(names.fullmatch(name)) and number_in(name) is None
 
 
 def _may_be_text(data: bytes) -> bool:
@@ -388,157 +351,9 @@ def _there(skipped: dict[str, int], others: Sequence[Dropped], notes: Sequence[s
     """What a folder without text holds, for an error."""
     parts = [f"{count} {suffix or 'without suffix'}" for suffix, count in skipped.items()]
     parts += [other.what for other in others]
-    empty = sum(note.endswith("the file is empty") for note in notes)
-    parts += [f"{empty} empty"] if empty else []
+    empty = sum("no text in" in note or "file is empty" in note for note in notes)
+    parts += [f"{empty} without text"] if empty else []
     return "only " + ", ".join(parts) if parts else "it is empty"
-
-
-_FRONT = re.compile(
-    r"(?i)[自原代总總再]?序[言章文曲]?|楔子|引[首子言]|前言|凡例|[题題][词詞辞辭]|卷首|弁言|缘起|緣起"
-    r"|prologue|preface|foreword|introduction|title|cover"
-)
-_BACK = re.compile(
-    r"(?i)[后後][记記序]|跋|尾[声聲]|[结結]语|附[录錄]|番外.*|epilogue|afterword|postscript|appendix"
-)
-
-
-def _numbers(name: str) -> tuple[float, ...]:
-    """The numbers of a name, volume first; () without. A tenth more for 上, two for 中, … ."""
-    number = number_in(name)
-    half = _HALVES.search(name)
-    tenths = "上中下".index(half[1]) + 1 if half else 0
-    if number is None:
-        return (tenths,) if half else ()
-    several = numbers_in(name)
-    upper = several[:-1] if several and several[-1] == number else ()
-    return (*upper, number + tenths / 10 if half else number)
-
-
-_HALVES = re.compile(r"([上中下])[卷册冊部集篇编編]?[)）】\]]?\s*$")
-
-
-def _heading_numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a text's first line if that is a heading, else ()."""
-    first = re.search(r"\S.*", text)
-    line = first[0].strip() if first else ""
-    if len(line) > 60 or line.endswith(tuple(SENTENCE_END)):
-        return ()
-    # A digit within a line without 回 or Chapter is no chapter's number.
-    return _numbers(line) if numbers_in(line) or not re.search(r"[^0-9][0-9]", line) else ()
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which chapter-2 comes before chapter-10."""
-    parts = [part for part in re.split(r"([0-9]+)", name) if part]
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def _in_order(
-    folder: Path, files: list[Path], firsts: dict[Path, tuple[float, ...]]
-) -> tuple[list[Path], list[str]]:
-    """(files of a folder and its subfolders in reading order, what is doubtful about it)."""
-    inside: dict[Path, list[Path]] = collections.defaultdict(list)
-    for file in files:
-        inside[folder / file.relative_to(folder).parts[0]].append(file)
-    notes: list[str] = []
-    ordered: list[Path] = []
-    for entry in _sorted(folder, list(inside), firsts, notes):
-        if entry in firsts:
-            ordered.append(entry)
-        else:
-            below, doubts = _in_order(entry, inside[entry], firsts)
-            ordered += below
-            notes += doubts
-    return ordered, notes
-
-
-def _sorted(
-    folder: Path, entries: list[Path], firsts: dict[Path, tuple[float, ...]], notes: list[str]
-) -> list[Path]:
-    """A folder's files and subfolders in reading order; adds to `notes` what is doubtful."""
-    names = {
-        entry: entry.stem if entry in firsts and entry.suffix.lower() in _READ else entry.name
-        for entry in entries
-    }
-    entries = sorted(entries, key=lambda entry: _natural(names[entry]))
-    if len(entries) < 2:
-        return entries
-    numbers = {entry: _numbers(names[entry]) for entry in entries}
-    place = {entry: 1 for entry in entries}  # 0: before the numbered ones, 2: behind
-    for entry in entries:
-        if not numbers[entry]:
-            name = names[entry].strip()
-            place[entry] = 0 if _FRONT.fullmatch(name) else 2 if _BACK.fullmatch(name) else 1
-    body = [entry for entry in entries if place[entry] == 1]
-    if len({len(numbers[entry]) for entry in body if numbers[entry]}) > 1:  # some with a volume
-        last = {entry: numbers[entry][-1:] for entry in body}
-        if _tell_apart(body, last):
-            numbers |= last
-        else:
-            notes.append(f"{folder.name}: only some names have the number of a volume")
-    if not _tell_apart(body, numbers):
-        lines = {entry: firsts.get(entry, ()) for entry in body}
-        if _tell_apart(body, lines):
-            numbers |= lines
-            notes.append(f"{folder.name}: in the order of the numbers in the files' first lines")
-        elif any(numbers[entry] for entry in body):
-            numbers |= _doubtful(folder, body, names, numbers, notes)
-    _note_gaps(folder, [numbers[entry] for entry in body if numbers[entry]], notes)
-    # Without a number of its own a file stands behind those with one.
-    return sorted(
-        entries,
-        key=lambda entry: (place[entry], not numbers[entry], numbers[entry]),
-    )
-
-
-def _tell_apart(entries: list[Path], numbers: dict[Path, tuple[float, ...]]) -> bool:
-    """Whether every entry has a number and no two the same."""
-    found = [numbers[entry] for entry in entries]
-    return all(found) and len(set(found)) == len(found)
-
-
-def _doubtful(
-    folder: Path,
-    body: list[Path],
-    names: dict[Path, str],
-    numbers: dict[Path, tuple[float, ...]],
-    notes: list[str],
-) -> dict[Path, tuple[float, ...]]:
-    """The numbers to sort by where names lack one or share one; says so in `notes`."""
-    without = [names[entry] for entry in body if not numbers[entry]]
-    counts = collections.Counter(numbers[entry] for entry in body if numbers[entry])
-    repeated = [_dotted(number) for number, count in sorted(counts.items()) if count > 1]
-    if 2 * len(counts) <= len(body):  # the title's number, say: it tells nothing
-        notes.append(f"{folder.name}: in the order of the files' names, which may be wrong")
-        return dict.fromkeys(body, ())
-    if repeated:
-        notes.append(f"{folder.name}: several files have number {_list(repeated)}")
-    if without:
-        notes.append(f"{folder.name}: without a number and read last: {_list(without)}")
-    return {}
-
-
-def _note_gaps(folder: Path, found: list[tuple[float, ...]], notes: list[str]) -> None:
-    groups: dict[tuple[float, ...], set[int]] = collections.defaultdict(set)
-    for number in found:
-        groups[number[:-1]].add(int(number[-1]))
-    missing = [
-        _dotted((*upper, number))
-        for upper, last in sorted(groups.items())
-        for number in range(min(last), max(last) + 1)
-        if number not in last and max(last) < 10_000
-    ]
-    if missing:
-        notes.append(f"{folder.name}: no file has number {_list(missing)}")
-
-
-def _dotted(number: tuple[float, ...]) -> str:
-    return ".".join(map(str, number))
-
-
-def _list(words: Sequence[str]) -> str:
-    shown = ", ".join(words[:10])
-    return shown if len(words) <= 10 else f"{shown} and {len(words) - 10} more"
 
 
 def _twice(folder: Path, contents: list[_Content]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Headings without a unit that every book has: numbered lines of one form, and listed titles.
+"""Headings without a unit such as 回 or Chapter: numbered lines of one form.
 
 Tried where a book has no headings of headings.py, or only those of volumes. Lines that begin like
 lists are frequent, so outline.py takes one form only where its numbers go 1, 2, 3 through the book.
@@ -25,11 +25,6 @@ _FORM = re.compile(
 # What is numbered through a book and is no chapter.
 _NO_CHAPTER = re.compile(r"\W*(?:[图圖表例注註页頁]|fig(?:ure)?|table|plate|page|p|note)\W*", re.I)
 _SENTENCE = re.compile(r"[。；;：:，,”]$|[。；;]|[a-z]{4}[.] +[A-Z]|[0-9]$")
-_LABEL = re.compile(
-    r"(?im)^[\s#*【\[《]*(?:目\s*[录錄次]|contents|table of contents)[\s:：.】\]》]*$"
-)
-_NUMBER = re.compile(rf"^(?:[0-9]+|[ivxlcIVXLC]+|[{HAN}]+)[.．、:：]\s*")
-_PAGE = re.compile(r"[\s.…·—\-]*(?:[(（]?[0-9]+[)）]?)?\s*$")
 
 
 def numbered_forms(text: str) -> list[list[Candidate]]:
@@ -49,44 +44,3 @@ def numbered_forms(text: str) -> list[list[Candidate]]:
         one = Candidate(match.start(), match.end(), match[0].strip(), UNIT, number, number, (), 1.0)
         forms[key].append(one)
     return [form for form in forms.values() if len(form) >= 3]
-
-
-def listed_titles(text: str) -> list[tuple[int, int]]:
-    """Places of the lines that a table of contents lists and that stand again below, in order.
-
-    Empty unless the whole list stands below; a preface may follow the list.
-    """
-    label = _LABEL.search(text, 0, 20_000)
-    if not label:
-        return []
-    lines = [(m.start(), m.end(), _plain(m[0])) for m in re.finditer(r"(?m)^.+$", text)]
-    lines = [line for line in lines if line[0] > label.end()]
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, (_, _, plain) in enumerate(lines):
-        if len(plain) <= _MOST:
-            places[plain].append(i)
-    again = next((i for i, line in enumerate(lines) if i >= 3 and line[2] == lines[0][2]), 0)
-    found: list[tuple[int, int]] = []
-    at = again
-    for i, (_, _, plain) in enumerate(lines[:again]):
-        later = [place for place in places[plain] if place >= at and plain]
-        if not later:  # the list ends here, or it is none
-            rest = {line[2] for line in lines[i:again]}
-            return [] if any(places[other][-1:] > [again] for other in rest if other) else found
-        found.append(lines[later[0]][:2])
-        at = later[0] + 1
-    return found
-
-
-def marked_titles(text: str) -> list[tuple[int, int]]:
-    """Places of the lines # Title, of the highest level that has three or more."""
-    for level in range(1, 5):
-        found = [m.span() for m in re.finditer(rf"(?m)^#{{{level}}} +[^\n]{{1,80}}$", text)]
-        if len(found) >= 3:
-            return found
-    return []
-
-
-def _plain(line: str) -> str:
-    """A title without its number, that of its page, its spaces and its case."""
-    return re.sub(r"\s+", "", _NUMBER.sub("", _PAGE.sub("", line))).lower()

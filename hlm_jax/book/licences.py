@@ -5,7 +5,7 @@ Each function of `CUTS` returns the text without them and the parts that were cu
 
 import re
 
-from hlm_jax.book.files import Dropped
+from hlm_jax.book.dropped import Dropped
 
 _TITLE = re.compile(
     r"\W*(?:The |This |\*+)?(?:Project Gutenberg(?:'s|’s)? e-?(?:book|text)|e-?(?:book|text) of)",
@@ -48,10 +48,6 @@ def is_gutenberg(text: str) -> bool:
     return quick and _GUTENBERG.search(text) is not None
 
 
-def _part(what: str, text: str) -> Dropped:
-    return Dropped(what, len(text), " ".join(text.split())[:40])
-
-
 def cut_gutenberg(text: str) -> tuple[str, list[Dropped]]:
     """Project Gutenberg's header, and its licence with or without the line that marks it."""
     parts: list[Dropped] = []
@@ -69,7 +65,7 @@ def cut_gutenberg(text: str) -> tuple[str, list[Dropped]]:
                 begin = mark.end()
                 while credit:
                     begin, credit = credit.end(), _CREDIT.match(text, credit.end())
-                parts.append(_part("Project Gutenberg header", text[header:begin]))
+                parts.append(Dropped.of("Project Gutenberg header", text[header:begin]))
                 licence = -1
         elif licence < 0:
             following = next((m.end() for m in marks[i:] if m["start"]), None)
@@ -79,7 +75,7 @@ def cut_gutenberg(text: str) -> tuple[str, list[Dropped]]:
                 kept.append(text[begin : mark.start()])
                 licence = mark.start()
     if licence >= 0:
-        parts.append(_part("Project Gutenberg licence", text[licence:]))
+        parts.append(Dropped.of("Project Gutenberg licence", text[licence:]))
     else:
         kept.append(text[begin:])
     text = "\n".join(kept)
@@ -87,10 +83,10 @@ def cut_gutenberg(text: str) -> tuple[str, list[Dropped]]:
         return text, parts
     end = _unmarked_licence(text)
     if end < len(text):
-        parts.append(_part("Project Gutenberg licence", text[end:]))
+        parts.append(Dropped.of("Project Gutenberg licence", text[end:]))
     start = _unmarked_header(text[:end])
     if start:
-        parts.append(_part("Project Gutenberg header", text[:start]))
+        parts.append(Dropped.of("Project Gutenberg header", text[:start]))
     return text[start:end], parts
 
 
@@ -163,7 +159,7 @@ def cut_aozora(text: str) -> tuple[str, list[Dropped]]:
     parts: list[Dropped] = []
     if "現れる記号" in text:
         for match in _AOZORA_LEGEND.finditer(text):
-            parts.append(_part("Aozora legend", match[0]))
+            parts.append(Dropped.of("Aozora legend", match[0]))
         text = _AOZORA_LEGEND.sub("", text)
     for match in reversed(list(_AOZORA_TAIL.finditer(text)) if "底本" in text else []):
         rest = text[match.start() :]
@@ -173,7 +169,7 @@ def cut_aozora(text: str) -> tuple[str, list[Dropped]]:
         ):
             continue
         colophon = whole[0] if whole else rest
-        parts.append(_part("Aozora colophon", colophon))
+        parts.append(Dropped.of("Aozora colophon", colophon))
         text = text[: match.start()] + rest[len(colophon) :]
     return text, parts
 
@@ -185,9 +181,9 @@ def cut_notices(text: str) -> tuple[str, list[Dropped]]:
         return text, parts
     tail = _WIKISOURCE_TAIL.search(text, max(0, len(text) - 6_000))
     if tail and re.search("Wikisource|[维維]基文[库庫]", text[tail.start() :]):
-        parts.append(_part("Wikisource notice", text[tail.start() :]))
+        parts.append(Dropped.of("Wikisource notice", text[tail.start() :]))
         text = text[: tail.start()]
-    parts += [_part("public-domain or licence notice", m[0]) for m in _NOTICE.finditer(text)]
+    parts += [Dropped.of("public-domain or licence notice", m[0]) for m in _NOTICE.finditer(text)]
     return _NOTICE.sub("", text) if parts else text, parts
 
 
@@ -199,7 +195,7 @@ _FRONT_MATTER = re.compile(
 def cut_front_matter(text: str) -> tuple[str, list[Dropped]]:
     """The keys between two lines --- at the beginning of a page of a site generator."""
     found = _FRONT_MATTER.match(text)
-    return (text[found.end() :], [_part("front matter", found[0])]) if found else (text, [])
+    return (text[found.end() :], [Dropped.of("front matter", found[0])]) if found else (text, [])
 
 
 CUTS = (cut_front_matter, cut_gutenberg, cut_aozora, cut_notices)

@@ -1,59 +1,17 @@
-"""HTML and EPUB -> text: one line for each block of text, without what is not the book's text.
+"""HTML -> text: one line for each block of text, without what is not the book's text.
 
 Footnotes, readings above characters (ruby) and navigation are left out and listed.
 """
 
 import codecs
-import dataclasses
 import html.entities
-import posixpath
 import re
-import urllib.parse
-import zipfile
-import zlib
-from pathlib import Path
 from typing import Any
 
-from hlm_jax.book.encoding import CorpusError, Decoded, decode
+from hlm_jax.book.dropped import Dropped
+from hlm_jax.book.encoding import Decoded, decode
+from hlm_jax.book.errors import CorpusError
 
-
-@dataclasses.dataclass(frozen=True)
-class Dropped:
-    """A part of a book that is not the book's text and was left out.
-
-    Attributes:
-      what: the kind in a few words, such as "Project Gutenberg licence".
-      chars: how many characters.
-      first: how the part begins, at most 40 characters.
-    """
-
-    what: str
-    chars: int
-    first: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-    """One document of an EPUB: its name inside, its plain text, and its encoding."""
-
-    name: str
-    text: str
-    encoding: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Epub:
-    """An EPUB's documents in reading order, what was left out, and notes of one line each."""
-
-    pages: tuple[Page, ...]
-    dropped: tuple[Dropped, ...]
-    notes: tuple[str, ...]
-
-
-_MAX_BYTES = 200_000_000  # unpacked; the longest novels are below 20 MB
-_MEDIA = re.compile(
-    r"(?i)\.(?:jpe?g|png|gif|webp|svg|bmp|tiff?|[ot]tf|woff2?|mp[34]|m4a|ogg|css|js)$"
-)
 _BLOCKS = re.compile(
     "address|article|aside|blockquote|body|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset"
     "|figcaption|figure|footer|form|h[1-6]|header|hgroup|hr|html|legend|li|main|menu|nav|ol|p|pre"
@@ -82,7 +40,6 @@ _DECLARED = re.compile(
     rb"""["']([\w.:-]{2,30})""",
     re.I,
 )
-_FONTS_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
 
 def is_html(text: str) -> bool:
@@ -140,7 +97,7 @@ def _strictly(data: bytes, codec: str) -> str | None:
     return None if "\0" in text else "\n".join(text.splitlines())
 
 
-def html_text(source: bytes | str, name: str = "HTML") -> tuple[str, list[Dropped]]:
+def html_text(source: str, name: str = "HTML") -> tuple[str, list[Dropped]]:
     """The text of HTML or XHTML, one line for each block, and what was left out.
 
     White space is collapsed except in <pre>; entities are resolved; cells are separated by a space.
@@ -149,12 +106,11 @@ def html_text(source: bytes | str, name: str = "HTML") -> tuple[str, list[Droppe
       name: stands at the beginning of errors.
 
     Raises:
-      CorpusError: as `decode`; also tags nested deeper than the parser goes.
+      CorpusError: tags nested deeper than the parser goes.
     """
-    text = decode_html(source, name).text if isinstance(source, bytes) else source
     writer = _Writer()
-    writer.walk(_tree(text, name))
-    return writer.text(), writer.dropped()
+    writer.walk(_tree(source, name))
+    return writer.text(), writer.dropped
 
 
 def _tree(text: str, name: str) -> Any:
@@ -199,15 +155,12 @@ class _Writer:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._line: list[str] = []
-        self._parts: dict[str, list[str]] = {}
+        self.dropped: list[Dropped] = []
 
     def text(self) -> str:
         self._end_line()
         text = re.sub("[\0\ufffd]", "", "\n".join(self._lines)).strip("\n")
         return text + "\n" if text else ""
-
-    def dropped(self) -> list[Dropped]:
-        return [dropped(what, parts) for what, parts in self._parts.items()]
 
     def walk(self, root: Any) -> None:
         from lxml import etree
@@ -215,13 +168,13 @@ class _Writer:
         events = etree.iterwalk(root, events=("start", "end"))
         pre = 0
         for event, element in events:
-            tag = _name(element)
+            tag = tag_of(element)
             block = bool(_BLOCKS.fullmatch(tag))
             if event == "start":
                 skip, what = _skipped(element, tag)
                 if skip:
                     if what and (inside := _collapse("".join(element.itertext())).strip()):
-                        self._parts.setdefault(what, []).append(inside)
+                        self.dropped.append(Dropped.of(what, inside))
                     events.skip_subtree()
                     continue  # its end event follows
                 if block:
@@ -265,7 +218,7 @@ def _collapse(text: str) -> str:
     return _SPACE.sub(" ", _WRAP.sub("", text)).replace("\xa0", " ")
 
 
-def _name(element: Any) -> str:
+def tag_of(element: Any) -> str:
     tag = element.tag
     return tag.rsplit("}", 1)[-1].lower() if isinstance(tag, str) else ""
 
@@ -303,136 +256,7 @@ def _is_note(element: Any, tag: str) -> bool:
     if tag not in ("sup", "a"):
         return False
     text = "".join(element.itertext())
-    inside = {_name(child) for child in element.iter() if child is not element}
+    inside = {tag_of(child) for child in element.iter() if child is not element}
     if {tag, *inside} >= {"sup", "a"}:
         return bool(_MARK.fullmatch(text))
     return tag == "sup" and bool(_BRACKETED.fullmatch(text))
-
-
-def dropped(what: str, parts: list[str]) -> Dropped:
-    """Parts of one kind as one entry."""
-    first = parts[0].strip().split("\n", 1)[0][:40] if parts else ""
-    return Dropped(what, sum(map(len, parts)), first)
-
-
-def epub_texts(path: str | Path) -> Epub:
-    """The documents of an EPUB in the order of its spine.
-
-    Tables of contents, covers and documents outside the order are left out and listed.
-
-    Raises:
-      CorpusError: damaged, encrypted, no EPUB, or unpacked above 200 MB.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _epub(archive, str(path))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise CorpusError(f"{path}: damaged EPUB ({error}); get it again") from error
-
-
-def _epub(archive: zipfile.ZipFile, name: str) -> Epub:
-    size = sum(info.file_size for info in archive.infolist() if not _MEDIA.search(info.filename))
-    if size > _MAX_BYTES:
-        raise CorpusError(f"{name}: its texts are {size:,} bytes unpacked; that is no book")
-    _refuse_encrypted(archive, name)
-    container = _xml(archive, "META-INF/container.xml", name)
-    package = next((e.get("full-path") for e in container.iter() if _name(e) == "rootfile"), None)
-    if not package:
-        raise CorpusError(f"{name}: damaged EPUB (container.xml names no package); get it again")
-    opf = _xml(archive, package, name)
-    folder = posixpath.dirname(package)
-    items = {e.get("id"): e for e in opf.iter() if _name(e) == "item"}
-    front = {
-        _inside(folder, e.get("href", "")): e.get("type", "").lower()
-        for e in opf.iter()
-        if _name(e) == "reference" and "#" not in e.get("href", "")
-    }
-    pages: list[Page] = []
-    parts: dict[str, list[str]] = {}
-    left_out: list[Dropped] = []
-    notes: list[str] = []
-    seen: set[str] = set()
-    for reference in (e for e in opf.iter() if _name(e) == "itemref"):
-        item = items.get(reference.get("idref"))
-        if item is None:
-            notes.append(f"{name}: the spine names {reference.get('idref')}, which is missing")
-            continue
-        inside = _inside(folder, item.get("href", ""))
-        if inside in seen or "html" not in item.get("media-type", "html") + inside.lower():
-            continue  # an image as a page
-        seen.add(inside)
-        data = _member(archive, inside)
-        if data is None:
-            notes.append(f"{name}: the spine names {inside}, which is missing")
-            continue
-        decoded = decode_html(data, f"{name}: {inside}")
-        notes += decoded.notes
-        text, inner = html_text(decoded.text, f"{name}: {inside}")
-        what = ""
-        if reference.get("linear") == "no":
-            what = "EPUB pages outside the reading order"
-        elif "nav" in item.get("properties", "").split() or front.get(inside) == "toc":
-            what = "EPUB table of contents"
-        elif front.get(inside) == "cover" and len(text) < 1_000:
-            what = "EPUB cover"
-        if what:
-            parts.setdefault(what, []).append(text)
-            continue
-        left_out += inner
-        if text.strip():
-            pages.append(Page(inside, text, decoded.encoding))
-    left_out = [dropped(what, texts) for what, texts in parts.items()] + _together(left_out)
-    return Epub(tuple(pages), tuple(part for part in left_out if part.chars), tuple(notes))
-
-
-def _together(parts: list[Dropped]) -> list[Dropped]:
-    """One entry for each kind."""
-    sums: dict[str, Dropped] = {}
-    for part in parts:
-        old = sums.get(part.what, Dropped(part.what, 0, part.first))
-        sums[part.what] = dataclasses.replace(old, chars=old.chars + part.chars)
-    return list(sums.values())
-
-
-def _inside(folder: str, href: str) -> str:
-    """The name in the archive of what a package file refers to."""
-    href = urllib.parse.unquote(href.split("#", 1)[0])
-    return posixpath.normpath(posixpath.join(folder, href)).lstrip("/")
-
-
-def _member(archive: zipfile.ZipFile, inside: str) -> bytes | None:
-    """A file of the archive; the case of its name may differ. None: not there."""
-    names = {name.lower(): name for name in archive.namelist()}
-    found = inside if inside in archive.namelist() else names.get(inside.lower())
-    return None if found is None else archive.read(found)
-
-
-def _xml(archive: zipfile.ZipFile, inside: str, name: str) -> Any:
-    from lxml import etree
-
-    data = _member(archive, inside)
-    if data is None:
-        raise CorpusError(f"{name}: damaged EPUB ({inside} is missing); get it again")
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, recover=True, remove_comments=True
-    )
-    tree = etree.fromstring(data, parser) if data.strip() else None
-    if tree is None:
-        raise CorpusError(f"{name}: damaged EPUB ({inside} is no XML); get it again")
-    return tree
-
-
-def _refuse_encrypted(archive: zipfile.ZipFile, name: str) -> None:
-    if any(info.flag_bits & 1 for info in archive.infolist()):
-        raise CorpusError(f"{name}: the archive has a password; unpack it with it first")
-    if _member(archive, "META-INF/encryption.xml") is None:
-        return
-    tree = _xml(archive, "META-INF/encryption.xml", name)
-    for element in tree.iter():
-        if _name(element) != "encrypteddata":
-            continue
-        method = next((e for e in element if _name(e) == "encryptionmethod"), None)
-        if method is None or method.get("Algorithm") not in _FONTS_ONLY:
-            raise CorpusError(
-                f"{name}: protected against copying (DRM); get a copy without protection"
-            )

@@ -12,7 +12,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
-from hlm_jax.book.files import CorpusError, Dropped
+from hlm_jax.book.dropped import Dropped
+from hlm_jax.book.errors import CorpusError
 from hlm_jax.book.licences import CUTS, is_gutenberg
 from hlm_jax.book.pages import NUMBER_LINE, page_marks
 from hlm_jax.book.site_lines import LOOKS, URL, chapter_end_marks, site_lines
@@ -71,8 +72,6 @@ def remove_noise(texts: Sequence[str], *, brackets: str = "") -> Cleaned:
         counts["hard_wraps"] += n
         kept += [note for note in joined_notes if note not in kept]
         for i, text in enumerate(done):
-            text, n = tabs(text)
-            counts["tabs"] += n
             if gutenberg:
                 for name, rule in GUTENBERG_RULES:
                     text, n = rule(text)
@@ -215,13 +214,6 @@ RULES: tuple[tuple[str, Callable[[str], tuple[str, int]]], ...] = (
 # --- After the lines were joined. ---
 
 
-def tabs(text: str) -> tuple[str, int]:
-    """Tabs inside a line become one space; those at its beginning are indentation and stay."""
-    if "\t" not in text:
-        return text, 0
-    return re.subn(r"(?<=[^\s])[ \u3000]*\t[ \t\u3000]*(?=[^\s])", " ", text)
-
-
 def emphasis(text: str) -> tuple[str, int]:
     """_You_ -> You, in a text of Project Gutenberg."""
     if "_" not in text:
@@ -307,14 +299,18 @@ def _left_in(texts: Sequence[str], brackets: str, gutenberg: bool) -> Iterator[s
         yield f"left in: {n:,} × caption [Illustration: …]"
     if gutenberg and (n := text.count("_")):
         yield f"left in: {n:,} × underscore without its other half"
-    for i, text in enumerate(texts):
-        where = f"text {i + 1}, " if len(texts) > 1 else ""
-        for opening, closing in zip(brackets[::2], brackets[1::2], strict=True):
-            odd = sorted(_pairs(text, opening, closing)[1])
-            for place in odd[:10]:
-                line = text.count("\n", 0, place) + 1
-                near = text[max(0, place - 8) : place + 12].replace("\n", " ")
-                here = f"{where}line {line:,}: …{near}…"
-                yield f"left in: {text[place]} without its other half, {here}"
-            if len(odd) > 10:
-                yield f"left in: {len(odd) - 10:,} × more of {opening}{closing}"
+    for opening, closing in zip(brackets[::2], brackets[1::2], strict=True):
+        odd = [
+            (i, place)
+            for i, text in enumerate(texts)
+            for place in sorted(_pairs(text, opening, closing)[1])
+        ]
+        for i, place in odd[:10]:
+            text = texts[i]
+            where = f"text {i + 1}, " if len(texts) > 1 else ""
+            line = text.count("\n", 0, place) + 1
+            near = text[max(0, place - 8) : place + 12].replace("\n", " ")
+            here = f"{where}line {line:,}: …{near}…"
+            yield f"left in: {text[place]} without its other half, {here}"
+        if len(odd) > 10:
+            yield f"left in: {len(odd) - 10:,} × more of {opening}{closing}"

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench_device import normalised, processor
 
 from hlm_jax.model.generate import SamplingParams, generate
 from hlm_jax.model.gpt import GPT, GPTConfig
@@ -20,8 +21,15 @@ from hlm_jax.training.step import init_state, make_step
 sys.stdout, replies = sys.stderr, sys.stdout
 
 
+def exact_float32(dtype):
+    """Products of float32 without TensorFloat-32, which PyTorch's side has off as well."""
+    precision = "highest" if dtype == "float32" else None
+    jax.config.update("jax_default_matmul_precision", precision)
+
+
 class Training:
     def __init__(self, r):
+        exact_float32(r["dtype"])
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         cfg = GPTConfig(**model)
         self.attention, _ = resolve_attention(r["attention"], cfg, r["dtype"], r["batch_size"])
@@ -82,6 +90,7 @@ class Training:
 
 class Decoding:
     def __init__(self, r):
+        exact_float32(r["dtype"])
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         self.r = r
         self.model = GPT(GPTConfig(**model), r["dtype"])
@@ -140,9 +149,10 @@ def device():
     d = jax.devices()[0]
     stats = d.memory_stats() or {}
     return {
-        "device": d.device_kind,
+        "kind": jax.default_backend(),
+        "device": processor() if d.platform == "cpu" else normalised(d.device_kind),
+        "devices": jax.device_count(),
         "capability": getattr(d, "compute_capability", None),
-        "backend": jax.default_backend(),
         "peak_bytes": stats.get("peak_bytes_in_use"),
         "jax": jax.__version__,
     }

@@ -1,7 +1,8 @@
 """The PyTorch peer of the bench: the same model, optimizer and dtype, written for speed.
 
-Run by bench.py, not by hand. Reads one JSON request a line on standard input and answers one JSON
-line each. Needs the extra [bench].
+Run by bench.py, not by hand, with a Python that has torch and transformers and needs no JAX. Reads
+one JSON request a line on standard input and answers one JSON line each. Every request names the
+kind of device.
 """
 
 import functools
@@ -12,11 +13,45 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench_device import normalised, processor
 
 from hlm_jax.model.names import published_weights
 from hlm_jax.model.shape import GPTConfig
 
 sys.stdout, replies = sys.stderr, sys.stdout  # libraries may print; the pipe carries answers only
+
+# TensorFloat-32 rounds float32 factors to 10 bits. JAX's side has it off as well.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
+
+class NoSuchDevice(Exception):
+    """This PyTorch has no device of the kind that JAX computes on."""
+
+
+def device_of(kind):
+    """torch's name of the kind of device that JAX computes on; never another kind instead.
+
+    Raises:
+      NoSuchDevice: there is none.
+    """
+    if kind == "cpu":
+        return "cpu"
+    if kind == "gpu" and torch.cuda.is_available():
+        return "cuda"
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    raise NoSuchDevice(f"PyTorch {torch.__version__} ({built}) finds no {kind} in {sys.executable}")
+
+
+def describe(kind):
+    """The device, as bench_jax.py names its own."""
+    cuda = device_of(kind) == "cuda"
+    return {
+        "kind": kind,
+        "device": normalised(torch.cuda.get_device_name(0)) if cuda else processor(),
+        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+        "torch": torch.__version__,
+    }
 
 
 class Norm(torch.nn.Module):
@@ -138,7 +173,7 @@ class Training:
     """One training step in a given variant."""
 
     def __init__(self, r, variant):
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device_of(r["kind"])
         self.dtype = getattr(torch, r["dtype"])
         self.model = GPT(r["model"]).to(self.device)
         self.model.load(dict(np.load(r["weights"])))
@@ -225,7 +260,7 @@ class Decoding:
     """Greedy decoding of `new_tokens` after a prompt, in a given variant."""
 
     def __init__(self, r, variant):
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device_of(r["kind"])
         self.dtype = getattr(torch, r["dtype"])
         self.r, self.variant = r, variant
         prompts = np.random.default_rng(0).integers(
@@ -314,11 +349,9 @@ def main() -> None:
             elif r["do"] == "time":
                 answer = {"seconds": jobs["now"].time(r["n"])}
             else:
-                cuda = torch.cuda.is_available()
-                answer = {
-                    "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
-                    "version": torch.__version__,
-                }
+                answer = describe(r["kind"])
+        except NoSuchDevice as error:
+            answer = {"error": str(error)}
         except Exception as error:  # a variant that does not run here is reported, not fatal
             first = (str(error).strip().splitlines() or [""])[0]
             answer = {"error": f"{type(error).__name__}: {first[:200]}"}
