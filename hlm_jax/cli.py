@@ -40,13 +40,15 @@ def with_overrides(
 
     Usage errors exit with code 2.
     """
-    args, rest = parser.parse_known_args(argv)
-    for word in rest:
-        if not word.startswith("--config."):
-            parser.error(
-                f"unrecognized argument {word!r}; config keys are set as --config.section.key=value"
-            )
-    return args, [word.removeprefix("--config.") for word in rest]
+    words = sys.argv[1:] if argv is None else argv
+    overrides = [word for word in words if word.startswith("--config.")]
+    # argparse never sees them: it takes an unknown word that has a space in it for a positional.
+    args, rest = parser.parse_known_args([word for word in words if word not in overrides])
+    if rest:
+        parser.error(
+            f"unrecognized argument {rest[0]!r}; config keys are set as --config.section.key=value"
+        )
+    return args, [word.removeprefix("--config.") for word in overrides]
 
 
 def add_sampling(parser: argparse.ArgumentParser, *, num_samples: int, max_new_tokens: int) -> None:

@@ -6,10 +6,14 @@ folder; without it, the default edition. Config keys are set as in training.
 
 import argparse
 import json
+import os
 import shlex
+from pathlib import Path
 from typing import Any
 
 from hlm_jax import cli
+
+REPO = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -21,7 +25,8 @@ def main() -> None:
     )
     add = parser.add_argument
     add("book", nargs="?", help="a text, HTML or EPUB file, or a folder of them")
-    add("--config", default="configs/tiny.py", metavar="FILE", help="default: configs/tiny.py")
+    tiny = str(REPO / "configs/tiny.py")
+    add("--config", default=tiny, metavar="FILE", help="default: configs/tiny.py")
     add("--write", metavar="DIR", help="write the chapters as files, to correct them by hand")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print one JSON object")
@@ -33,6 +38,8 @@ def main() -> None:
     args, overrides = cli.with_overrides(parser)
     if args.book and any(word.startswith("corpus.path=") for word in overrides):
         parser.error("give the book once: as BOOK or as --config.corpus.path")
+    if args.book == "" or "corpus.path=" in overrides:
+        parser.error("the name of the book is empty")
     with cli.command("book"):
         look(args, overrides + ([f"corpus.path={args.book}"] if args.book else []))
 
@@ -45,6 +52,8 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     from hlm_jax.measures.leakage import find_leakage, problems, refuse
 
     config = configs.load_config(args.config, overrides)
+    if args.write and list(Path(args.write).expanduser().glob("*")):
+        raise UserError(f"--write: {args.write} is not empty: give a new folder")
     book = corpus.load_corpus(**config.corpus, strict=False)
     splits = corpus.split_chapters(book.chapters, **config.split)
     texts = [chapter.text for chapter in splits["train"]]
@@ -61,6 +70,7 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
             block_size=config.model.block_size,
             batch_size=config.train.batch_size,
             steps=config.train.steps,
+            eval_every_steps=config.train.eval_every_steps,
             fixed=[word.split("=")[0] for word in overrides],
         )
         tokens = sum(len(tokenizer.encode(text)) for text in texts)
@@ -76,15 +86,28 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     elif args.json:
         print(json.dumps(report.as_json(book, splits, per_character, settings), ensure_ascii=False))
     else:
-        given = [f"--config.{word}" for word in overrides]
-        advice = [f"train on it: {shlex.join(['bash', 'scripts/quickstart.sh', *given])}"]
-        if words:
-            advice.append(f"which sets, for a book of this length: {' '.join(words)}")
-        print(report.full(book, splits, per_character, [] if refusal else advice))
+        advice = []
+        if refusal:
+            warnings.remove(refusal)
+            advice = [f"error: training refuses this: {refusal}"]
+        elif not args.write:
+            given = [f"--config.{word}" for word in overrides]
+            advice = [f"train on it: {call('bash', 'quickstart.sh', *given)}"]
+            if words:
+                advice.append(f"which sets, for a book of this length: {' '.join(words)}")
+        print(report.full(book, splits, per_character, advice))
     if args.write:
-        folder = corpus.write_chapters(book, args.write)
-        place = shlex.quote(f"--config.corpus.path={folder}")
-        cli.note(f"wrote {len(book.chapters)} files; use {place}")
+        folder = str(corpus.write_chapters(book, args.write))
+        cli.note(
+            f"wrote {len(book.chapters)} files: correct them; look again: "
+            f"{call('python', 'book.py', folder)}; then train on them: "
+            f"{call('bash', 'quickstart.sh', folder)}"
+        )
+
+
+def call(program: str, script: str, *words: str) -> str:
+    """How a script is called from the current folder."""
+    return shlex.join([program, os.path.relpath(REPO / "scripts" / script), *words])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-# Sourced by the other scripts: makes .venv with the package and the extras named in $EXTRAS, once. Sets $PYTHON and $cuda.
+# Makes .venv with the package and the extras named in $EXTRAS, once. Trains nothing: bash scripts/environment.sh
+# The other scripts source it: it sets $PYTHON and $cuda.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -44,4 +45,8 @@ if ! [ -x "$PYTHON" ] || ! grep -qxF "$wanted" .venv/installed 2>/dev/null; then
     "$PYTHON" -m pip install --quiet --editable "$target" >&2
   }
   echo "$wanted" >>.venv/installed
+fi
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  echo "set up. Look at a book: .venv/bin/python scripts/book.py BOOK"
+  echo "Train on it, or on the default one: bash scripts/quickstart.sh [BOOK]"
 fi

@@ -85,23 +85,62 @@ def test_settings_are_words_for_training(script, novel):
     assert keys == [coverage, "model.vocab_size", "train.steps", *intervals]
     fixed = ["--config.train.steps=500", "--config.model.vocab_size=450"]
     words = script("book", novel, "--settings", *fixed).stdout.split()
-    assert [word.split("=")[0] for word in words] == [f"--config.{coverage}"]
+    assert [word.split("=")[0] for word in words] == [
+        f"--config.{key}" for key in (coverage, *intervals)
+    ]
+
+
+def test_a_run_of_a_given_number_of_steps_is_evaluated_several_times(script, novel):
+    words = script("book", novel, "--settings", "--config.train.steps=60").stdout.split()
+    assert words[-2:] == [
+        "--config.train.eval_every_steps=10",
+        "--config.checkpoint.every_steps=10",
+    ]
+    fixed = ["--config.train.steps=60", "--config.train.eval_every_steps=30"]
+    words = script("book", novel, "--settings", *fixed).stdout.split()
+    assert not any("eval_every_steps" in word for word in words)
+    words = script("book", novel, "--settings", "--config.train.steps=1200").stdout
+    assert "every_steps" not in words
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_config_value_may_hold_spaces_and_stand_anywhere(script, novel, tmp_path, last):
+    spaced = novel.rename(tmp_path / "my novel.txt")
+    heading = "--config.corpus.heading=^第1.?回 题目 *$"
+    words = [spaced, heading] if last else [heading, spaced]
+    for given in (words, [f"--config.corpus.path={spaced}", heading]):
+        done = script("book", "--json", *given)
+        assert done.returncode == 0, done.stderr
+        assert [c["number"] for c in json.loads(done.stdout)["chapters"]] == [1, 10, 11, 12]
+
+
+def test_a_book_is_looked_at_from_any_folder(script, novel, monkeypatch):
+    monkeypatch.chdir(novel.parent)
+    done = script("book", novel.name)
+    assert done.returncode == 0, done.stderr
+    assert "scripts/quickstart.sh --config.corpus.path=novel.txt" in done.stdout
 
 
 def test_a_book_is_given_once(script, novel):
     done = script("book", novel, "--config.corpus.path=other.txt")
     assert (done.returncode, "give the book once" in done.stderr) == (2, True)
+    for word in ("", "--config.corpus.path="):  # a variable that is not set
+        done = script("book", word)
+        assert (done.returncode, "the name of the book is empty" in done.stderr) == (2, True)
 
 
 def test_chapters_are_written_to_correct_them_by_hand(script, novel, tmp_path):
     done = script("book", novel, "--write", tmp_path / "chapters")
     assert done.returncode == 0
-    assert f"--config.corpus.path={tmp_path / 'chapters'}" in done.stderr
+    assert "train on it" not in done.stdout  # it is not corrected yet
+    for name in ("python scripts/book.py", "bash scripts/quickstart.sh"):
+        assert f"{name} {tmp_path / 'chapters'}" in done.stderr
     again = json.loads(script("book", tmp_path / "chapters", "--json").stdout)
     before = json.loads(script("book", novel, "--json").stdout)
     assert again["chapters"] == before["chapters"]
     assert again["sha256"] == before["sha256"]
-    assert script("book", novel, "--write", tmp_path / "chapters").returncode == 2
+    done = script("book", tmp_path / "absent.txt", "--write", tmp_path / "chapters")
+    assert (done.returncode, "is not empty" in done.stderr) == (2, True)  # before it is read
 
 
 def test_a_book_that_stands_twice_is_named(script, tmp_path):
@@ -111,7 +150,10 @@ def test_a_book_that_stands_twice_is_named(script, tmp_path):
     assert any("repeat chapters 1 to 11" in warning for warning in warnings)
     assert any("jump back" in warning for warning in warnings)
     assert "remove chapters 12 to 22" in warnings[-1]  # training ends with this line
-    assert "train on it" not in script("book", tmp_path / "twice.txt").stdout
+    shown = script("book", tmp_path / "twice.txt").stdout
+    assert "train on it" not in shown
+    assert shown.splitlines()[-1] == f"error: training refuses this: {warnings[-1]}"
+    assert f"warning: {warnings[-1]}" not in shown
 
 
 def test_a_file_that_is_no_book_is_one_line(script, tmp_path):
@@ -153,6 +195,7 @@ def test_settings_suit_the_length_of_the_book(edition, chars, smaller):
         block_size=128,
         batch_size=16,
         steps=1200,
+        eval_every_steps=200,
     )
     assert ("model.vocab_size" in settings) == smaller
     assert tokenizer.vocab_size == settings.get("model.vocab_size", 3000)
@@ -165,6 +208,7 @@ def test_settings_suit_the_length_of_the_book(edition, chars, smaller):
 def test_two_blocks_fit_into_a_short_book():
     text = body(1) + body(2)
     more = {"vocab_size": 3000, "character_coverage": 1.0, "batch_size": 16, "steps": 60}
+    more["eval_every_steps"] = 10
     tokenizer, settings = fitting_settings([text], block_size=128, **more)
     tokens, block_size = len(tokenizer.encode(text)) + 1, settings["model.block_size"]
     assert 2 * block_size < tokens <= 4 * block_size

@@ -37,6 +37,9 @@ def test_title_page_and_preface_are_left_out_and_named():
     assert (dropped.what, dropped.chars) == ("preface", len(front))
     assert dropped.first.startswith("书名 作者：某人")
     assert any("楔子" in warning for warning in found.warnings)  # it is long: how to keep it
+    found = cut(f"{front}楔子\n{BODY}{BODY}{BOOK}")
+    assert numbers(found) == list(range(13))
+    assert any("are left out ('书名" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_few_chapters_of_unlike_length_stay_whole():
     found = cut("".join(f"第{n}回\n{BODY * (1 + n % 3)}" for n in range(1, 7)))
     assert numbers(found) == [1, 2, 3, 4, 5, 6]
     assert found.cut_by == "headings"
-    assert "only 6 chapters" in found.warnings[0]
+    assert found.warnings == ("note: only 6 chapters: whole ones are held out by their length",)
 
 
 def test_text_before_one_stray_heading_is_kept():
@@ -244,6 +247,9 @@ def test_text_above_a_heading_behind_a_file_without_one_is_a_chapter():
 def test_few_chapters_are_cut_into_parts_where_each_is_over_a_fifth(sizes, cut_by):
     found = cut("".join(f"第{n}回\n{BODY * size}" for n, size in enumerate(sizes, 1)))
     assert found.cut_by == cut_by
+    assert len(found.warnings) == 1
+    assert found.warnings[0].startswith("note: only 4 chapters")
+    assert "corpus.heading" not in found.warnings[0]
 
 
 def test_two_chapters_are_cut_into_parts_that_do_not_cross_their_border():
@@ -285,3 +291,40 @@ def test_a_pattern_of_the_users_own_cuts_the_book():
     assert found.chapters[2].heading == "张九龄感遇（003）"
     with pytest.raises(CorpusError, match="no line matches"):
         cut(poems, heading="^nothing")
+    assert "matches one line" in cut(poems, heading="005").warnings[0]
+
+
+def test_a_pattern_that_matches_too_much_is_named():
+    assert "too much" not in "".join(cut(BOOK, heading="^第").warnings)
+    alice = "爱丽丝笑道，这一句话不短。"
+    text = "".join(f"{line}\n{line}{alice}\n{alice}{line}\n{BODY}" for line in HEADINGS)
+    found = cut(text, heading="^第|爱丽丝")
+    assert any("may match too much" in warning for warning in found.warnings)
+    with pytest.raises(CorpusError, match="too much"):
+        cut("".join(f"第{n}句，宝玉笑道。\n" for n in range(300)), heading=".")
+
+
+def books_of(unit, n):
+    return "".join(f"第{i}{unit} 题目\n{unit}{i}{BODY}" for i in range(1, n + 1))
+
+
+def test_books_with_other_units_are_each_cut_by_their_own():
+    found = cut(books_of("回", 12), books_of("卷", 6), books_of("回", 8))
+    assert numbers(found) == list(range(1, 27))
+    assert found.chapters[12].heading == "第1卷 题目"
+    assert found.warnings == ()
+
+
+def test_a_file_whose_unit_is_not_used_is_named():
+    found = cut(books_of("回", 12), books_of("卷", 6), "甲" * 50 + "。\n" + BODY)
+    assert found.warnings[0].startswith("1.txt: 12 headings with 回 are no chapters")
+    assert not any("2.txt" in warning for warning in found.warnings)
+
+
+def test_marks_of_markdown_before_headings_are_left_out():
+    text = "".join(f"## {line}\n### 一节\n{BODY}" for line in HEADINGS)
+    found = cut("# 第一部\n" + text)
+    assert [chapter.heading for chapter in found.chapters] == HEADINGS
+    assert found.chapters[0].text == f"第一部\n{HEADINGS[0]}\n### 一节\n{BODY}"
+    assert found.chapters[1].body == f"### 一节\n{BODY}"
+    assert found.counts["markdown_marks"] == 13

@@ -10,7 +10,9 @@ from hlm_jax.book.errors import CorpusError
 def test_a_file_to_score_is_cleaned_as_the_book_is(tmp_path):
     noisy = "<p>宝玉【批】笑道。</p>\n-----Page2-----\n　　黛玉&nbsp;听了。\n"
     path = written(tmp_path / "text.txt", noisy)
-    assert clean_file(path, drop_brackets="【】") == "宝玉笑道。\n黛玉 听了。\n"
+    removed = "text.txt: removed: html_tags 2, html_entities 1, page_marks 1, brackets 1$"
+    with pytest.warns(UserWarning, match=removed):
+        assert clean_file(path, drop_brackets="【】") == "宝玉笑道。\n黛玉 听了。\n"
     path.write_bytes("宝玉笑道。\n黛玉听了。\n".encode() + b"\xff")
     with pytest.warns(UserWarning, match="offset"):
         assert clean_file(path) == "宝玉笑道。\n黛玉听了。\n"

@@ -15,6 +15,7 @@ from hlm_jax.book.corpus import (
     write_chapters,
 )
 from hlm_jax.book.files import CorpusError, read_text
+from hlm_jax.book.report import full, summary
 
 INPUTS = REPO.parent / "shared" / "data" / "inputs"
 BODY = "话说那日宝玉往潇湘馆来，只见凤尾森森，龙吟细细。\n黛玉在里面叹了一声，不觉滚下泪来。\n" * 5
@@ -299,6 +300,12 @@ def test_a_short_book_holds_whole_chapters_out(lengths, val, test):
             "CHAPTER X\nThe Mock Turtle sighed, and\n",
             "CHAPTER X\nThe Mock Turtle sighed,",
         ),
+        (
+            "CHAPTER X",
+            "CHAPTER X\nThe Lobster Quadrille\nThe Mock Turtle sighed deeply, and\n",
+            "CHAPTER X\nThe Lobster Quadrille\nThe Mock Turtle sighed deeply,",
+        ),
+        ("第十回 题目", "第十回 题目\n诗曰：\n花落水流红，\n", "第十回 题目\n诗曰："),
         ("故事", "从前有座山，山里有座庙。\n", "从前有座山，"),
         ("", "字" * 100 + "\n", "字" * 40),
     ],
@@ -353,3 +360,67 @@ def test_other_books_that_went_wrong(tmp_path):
     assert any("joined" in warning for warning in wrapped.report["warnings"])
     korean = load(INPUTS / "korean_euckr.txt", tmp_path)
     assert korean.report["source"]["encoding"] in ("euc_kr", "cp949")
+
+
+# --- what the report says ---
+
+
+def test_a_chapter_written_and_corrected_by_hand_leaves_no_gap(tmp_path):
+    text = "".join(f"第{n}回\n{n}{BODY}" for n in range(1, 13) if n not in (7, 10))
+    folder = write_chapters(load(written(tmp_path / "b.txt", text), tmp_path), tmp_path / "c")
+    assert any("no chapter 7" in w for w in load(folder, tmp_path).report["warnings"])
+    written(folder / "007 fix.txt", f"七{BODY}")
+    warnings = load(folder, tmp_path).report["warnings"]
+    assert [w for w in warnings if "gap" in w] == ["gap: no chapter 10 (before '第11回')"]
+    written(folder / "010 鲁翰林怜才.txt", BODY)
+    assert not any("gap" in w for w in load(folder, tmp_path, heading="^第").report["warnings"])
+    book = load(folder, tmp_path)
+    assert book.report["warnings"] == []
+    assert [c.number for c in book.chapters] == list(range(1, 13))
+    assert book.chapters[9].heading == "鲁翰林怜才"
+    (folder / "007 fix.txt").rename(folder / "006b 七.txt")
+    book = load(folder, tmp_path)
+    assert [c.heading for c in book.chapters[5:8]] == ["第6回", "七", "第8回"]
+    assert [c.number for c in book.chapters] == list(range(1, 13))
+    assert not any("gap" in w or "several" in w for w in book.report["warnings"])
+
+
+def test_plain_facts_are_notes_and_no_warnings(tmp_path):
+    text = f"楔子\n{BODY}{BODY}" + "".join(f"第{n}回\n{BODY * n}" for n in range(1, 7))
+    book = load(written(tmp_path / "b.txt", text + "第三回中已经说过此事。\n"), tmp_path)
+    lines = summary(book.report, split_chapters(book.chapters, held_out=True)).splitlines()
+    notes = [line for line in lines if line.startswith("  note: ")]
+    assert any("chapter 0" in note for note in notes)
+    assert any("whole ones are held out" in note for note in notes)
+    assert any("1 line begins like a heading" in note and "第三回中" in note for note in notes)
+    assert not any("warning: note" in line for line in lines)
+    assert "sentences_like_headings" not in book.report["cleaning"]
+
+
+def test_the_paragraphs_shown_are_long_ones_where_there_are(tmp_path):
+    text = "".join(f"第{n}回\n{BODY}{'长' * 90 * (n < 4)}\n" for n in range(1, 13))
+    book = load(written(tmp_path / "b.txt", text), tmp_path)
+    shown = full(book, split_chapters(book.chapters, held_out=True), 0.5)
+    assert shown.count("长" * 90) == 3
+    assert "tokens per character: 0.500 (how many tokens the model reads" in shown
+
+
+@pytest.mark.parametrize(
+    ("chapters", "size", "named"), [(9, 3, True), (9, 2, False), (5, 3, False)]
+)
+def test_a_last_chapter_that_may_hold_another_is_named(tmp_path, chapters, size, named):
+    text = "".join(f"第{n}回\n{BODY * (size if n == chapters else 1)}" for n in range(1, chapters))
+    text += f"第{chapters}回\n{BODY * size}"
+    warnings = load(written(tmp_path / "b.txt", text), tmp_path).report["warnings"]
+    assert any("the last one, is more than twice" in w for w in warnings) == named
+
+
+def test_empty_pages_of_an_epub_are_named(tmp_path):
+    pages = [f"<p>第{n}回</p><p>{BODY}</p>" for n in range(1, 13)]
+    nav = "<nav><ol><li>第1回</li></ol></nav>"
+    path = epub(tmp_path / "b.epub", "<img src='cover.jpg'/>", nav, *pages)
+    dropped = load(path, tmp_path).report["dropped"]
+    assert [(part["what"], part["first"]) for part in dropped] == [
+        ("page without text", "0.xhtml"),
+        ("navigation", "第1回"),
+    ]

@@ -38,8 +38,7 @@ def test_fractions_of_a_book_made_by_hand():
     leakage = find_leakage(splits)
     assert leakage == Leakage(3 / 14, ((splits["val"][0], 3 / 13),), ())
     assert problems(leakage) == [
-        "21.4% of the held-out text stands in training chapters too, which flatters every figure "
-        "on it: chapter 3 23%"
+        "21.4% of the held-out text stands in training chapters too: chapter 3 23%"
     ]
 
 
@@ -160,7 +159,7 @@ def test_a_leak_that_no_copy_explains_names_the_held_out_chapters():
 
 @pytest.mark.parametrize(
     ("fraction", "warned", "refused"),
-    [(0.0, 0, 0), (0.029, 0, 0), (0.03, 1, 0), (0.3, 1, 0), (0.301, 1, 1)],
+    [(0.0, 0, 0), (0.029, 0, 0), (0.03, 1, 0), (0.3, 1, 0), (0.301, 0, 1)],
 )
 def test_thresholds(fraction, warned, refused):
     chapter = Chapter(5, "", "")
@@ -176,7 +175,7 @@ def test_thresholds(fraction, warned, refused):
 def test_many_scattered_copies_are_counted_instead_of_listed():
     texts = [text for text in novel(20) for _ in range(2)]
     lines = problems(find_leakage(book(*texts)))
-    assert len(lines) == 5
+    assert len(lines) == 4  # the error names the share
     assert lines[-1] == "17 more chapters repeat others"
 
 
@@ -189,3 +188,19 @@ def test_a_sound_novel_raises_no_alarm(edition):
     leakage = find_leakage(split_chapters(edition.chapters, held_out=True))
     assert leakage.fraction < 0.001
     assert problems(leakage) == []
+
+
+def test_a_warning_is_no_longer_than_two_lines_of_a_terminal():
+    heading = "第一百二十回 甄士隐详说太虚情 贾雨村归结红楼梦"
+    leaks = tuple((Chapter(1000 + n, heading, ""), 0.2) for n in range(9))
+    copies = tuple(
+        Copy(Chapter(1000 + 9 * n, heading, ""), Chapter(100 + n, heading, ""), 0.7, ("val", "val"))
+        for n in range(9)
+    )
+    lines = problems(Leakage(0.2, leaks, copies))
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 200
+    assert lines[0].endswith("more")
+    with pytest.raises(UserError) as error:
+        refuse(Leakage(0.5, leaks, copies))
+    assert len(str(error.value).split("; remove")[0]) <= 200

@@ -393,10 +393,11 @@ def test_brackets_must_be_pairs(brackets):
 
 
 def test_notes_of_what_was_left_in():
-    notes = remove_noise(["一□二□\ue000<unk> 求收藏的人\n"]).notes
+    notes = remove_noise(["一\n", "一\n一□二□\ue000<unk> 求收藏的人\n"]).notes
     assert notes == (
         "left in: 1 × word of download sites (求收藏)",
-        "left in: 3 × character without a glyph (□ U+E000)",
+        "left in: 3 × character without a glyph (□ U+E000), first in text 2, line 2: "
+        "…一 一□二□\ue000<unk> 求收…",
         "left in: 1 × word in angle brackets (<unk>)",
     )
 
@@ -429,3 +430,20 @@ def test_shared_inputs(name, joins, licence):
 def test_each_cut_leaves_other_texts():
     for cut in licences.CUTS:
         assert cut(ABOVE + BELOW) == (ABOVE + BELOW, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "removed"),
+    [
+        ("www.example.com 更新时间：2012-03-04", True),
+        ("更新时间：2012-03-04 http://www.example.com/1.html", True),
+        ("本章未完，请翻页", True),
+        ("（本章未完，請翻頁）", True),
+        ("www.example.com 是宝玉记下的地方，更新时间已忘了。", False),
+        ("戏本章未完，请翻页的人又睡着了。", False),
+    ],
+)
+def test_lines_of_several_pieces_of_a_site(line, removed):
+    done = remove_noise([f"{ABOVE}{line}\n{BELOW}"])
+    assert done.counts == ({"site_lines": 1} if removed else {})
+    assert (line in done.texts[0]) != removed

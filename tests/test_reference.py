@@ -61,7 +61,7 @@ def test_what_is_not_the_text_is_refused_in_one_line(book, recorded, here, tmp_p
     assert str(path) in message
 
 
-def test_an_edition_that_cannot_be_fetched_is_one_line_too(here, sha256, monkeypatch, tmp_path):
+def test_an_edition_that_cannot_be_fetched_is_one_line_too(here, recorded, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(UserError) as error:

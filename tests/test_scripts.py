@@ -472,16 +472,71 @@ esac
     )
     here = tmp_path / "my books"
     here.mkdir()
-    words = ["--config.corpus.path=a book's.txt", "--config.train.steps=70"]
+    (here / "a book's.txt").write_text("")
     env = os.environ | {"WORKDIR": ""}
-    subprocess.run(["bash", scripts / "quickstart.sh", *words], env=env, cwd=here, check=True)
     book = f"--config.corpus.path={here}/a book's.txt"
-    assert (tmp_path / "calls").read_text().split("|\n")[:-1] == [
+    calls = []
+    for word in ("a book's.txt", "--config.corpus.path=a book's.txt"):
+        words = [word, "--config.train.steps=70"]
+        subprocess.run(["bash", scripts / "quickstart.sh", *words], env=env, cwd=here, check=True)
+        calls.append((tmp_path / "calls").read_text().split("|\n")[:-1])
+        (tmp_path / "calls").unlink()
+    assert calls[0] == calls[1]
+    assert calls[0] == [
         f"scripts/book.py|--settings|{book}|--config.train.steps=70",
         "-m|hlm_jax.train|--config|configs/tiny.py|--workdir|runs/a book's"
         f"|--config.train.steps=60|--config.model.vocab_size=700|{book}|--config.train.steps=70",
         '-c|import json, sys; print(json.load(open(sys.argv[1], encoding="utf-8"))["opening"])'
         "|runs/a book's/corpus.json",
         "scripts/sample.py|--workdir|runs/a book's|--prompt|CHAPTER X\nIt was,"
-        "|--max_new_tokens|200",
+        "|--max_new_tokens|200|--seed|1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.corpus.path="], "write --config.corpus.path=BOOK"),
+        (["--config.corpus.path", "book.txt"], "write --config.corpus.path=BOOK"),
+        (["absent.txt"], "'absent.txt': no such book"),
+        ([""], "'': no such book"),
+        (["book.txt", "book.txt"], "give the book once"),
+        (["--workdir"], "--workdir needs a folder"),
+        (["--workdir="], "--workdir needs a folder"),
+    ],
+)
+def test_a_wrong_quickstart_is_one_line_before_anything_is_set_up(tmp_path, words, message):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(REPO / "scripts" / "quickstart.sh", tmp_path / "scripts")
+    (tmp_path / "scripts" / "environment.sh").write_text("PYTHON=echo; echo set up\n")
+    (tmp_path / "book.txt").write_text("")
+    command = ["bash", "scripts/quickstart.sh", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("quickstart: error: ")
+    assert message in done.stderr
+
+
+def test_quickstart_tells_its_usage():
+    command = ["bash", REPO / "scripts" / "quickstart.sh", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "bash scripts/quickstart.sh BOOK" in done.stdout
+    assert "set -euo" not in done.stdout
+
+
+def test_the_environment_is_set_up_without_training(tmp_path):
+    """Executed it tells what to do next; sourced it is silent."""
+    for name in ("setup.py", "requirements.lock", "scripts/environment.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPO / name, tmp_path / name)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/usr/bin/env bash\n")
+    python.chmod(0o755)
+    command = ["bash", tmp_path / "scripts" / "environment.sh"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "scripts/book.py BOOK" in done.stdout
+    command = ["bash", "-c", "source scripts/environment.sh"]
+    assert not subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout

@@ -43,7 +43,8 @@ def test_a_run_leaves_what_it_promises(trained):
     report = json.loads((workdir / "corpus.json").read_text(encoding="utf-8"))
     assert report == checkpoint.read_meta(workdir, 12)["corpus"]
     assert list((workdir / "tensorboard").iterdir())
-    for text in ("step 12/12", "Kneser-Ney 5-gram", "ratio", f"{workdir}/loss.png"):
+    poor = "counting 5-grams predicts this book better than the model does"
+    for text in ("step 12/12", "Kneser-Ney 5-gram", "ratio", poor, f"{workdir}/loss.png"):
         assert text in printed
 
 
@@ -148,6 +149,17 @@ def test_another_config_on_the_same_workdir_is_refused_with_the_keys(train, trai
     assert "seed: 0 -> 3" in done.stderr
     assert "optim.learning_rate: 0.003 -> 0.5" in done.stderr
     assert train(trained[0], "checkpoint.keep_latest=5").returncode == 0
+
+
+def test_a_run_of_another_book_is_refused_with_both_names(train, trained, book, tmp_path):
+    other = tmp_path / "other.txt"
+    shutil.copy(book, other)
+    done = train(trained[0], f"corpus.path={other}", "seed=3")
+    assert "holds a run with another config (seed: 0 -> 3)" in done.stderr  # the same book, moved
+    other.write_text(book.read_text(encoding="utf-8") + "完。\n", encoding="utf-8")
+    done = train(trained[0], f"corpus.path={other}", "seed=3")
+    assert done.returncode == 2
+    assert f"holds a run of another book ({book}, not {other}), with another config" in done.stderr
 
 
 def test_checkpoints_alone_are_enough_to_refuse_another_config(train, trained, tmp_path):

@@ -89,7 +89,8 @@ def test_chinese_paragraphs_come_back(width, layout):
         between = "\n\n"
     done, count, notes = joined(between.join(texts) + "\n")
     assert lines_of(done) == paragraphs
-    assert notes == [f"lines of {width} characters were joined into paragraphs ({count:,} joins)"]
+    words = "characters were joined into paragraphs"
+    assert notes == [f"note: lines of {width} {words} ({count:,} joins)"]
     assert count == sum(bool(text) for text in texts) - len(paragraphs)
 
 

@@ -13,7 +13,9 @@ from hlm_jax.book import outline
 from hlm_jax.book.dropped import Dropped
 from hlm_jax.book.errors import CorpusError
 from hlm_jax.book.files import TextFile
-from hlm_jax.book.folder import without_suffix
+from hlm_jax.book.folder import LETTERED, without_suffix
+from hlm_jax.book.forms import UNIT
+from hlm_jax.book.front import front_of
 from hlm_jax.book.headings import SENTENCE_END, heading_of, label, number_in
 from hlm_jax.book.outline import Outline, Start
 
@@ -21,20 +23,10 @@ FEW = 10  # a book with fewer chapters is split by their lengths, not by countin
 KEPT_FRONT = 0.2  # of the text: so much before the first of too few chapters is no preface
 FEWEST = 3  # chapters; a book with fewer is cut into equal parts
 LARGEST = 0.2  # of the text: where every one of few chapters is larger, parts are held out instead
-PROLOGUE_CHARS = 200  # a prologue of fewer characters is no chapter
-LONG_FRONT = 1000  # characters before the first chapter that are worth a warning
+BOOK = 5  # chapters from 1 on that make a file of a folder a book of its own
+MOST_LISTED = 0.05  # of the text: more in tables of contents means that a pattern matches too much
 _LEAD = 400  # characters above the first heading of a file that belong to that chapter
 
-_PROLOGUE = re.compile(
-    r"[\s【《〈「#*]*(?:楔\s*子|引\s*首|引\s*子|引\s*言|序\s*[章幕曲]|自\s*[序敘叙]|缘\s*起|緣\s*起|入\s*[话話]|前\s*[传傳]"
-    r"|开\s*篇|開\s*篇|prologue|prelude|induction)(?:[\s\u3000】》〉」:：.].*)?$",
-    re.I,
-)
-_PREFACE = re.compile(
-    r"[\s【《〈「#*]*(?:.{0,12}序|序言|前\s*言|题\s*[辞词]|題\s*[辭詞]|弁\s*言|小\s*引|凡\s*例|出版说明|出版說明"
-    r"|内容简介|內容簡介|preface|foreword|introduction|dedication)[\s\u3000】》〉」:：.]*$",
-    re.I,
-)
 # Titles of an EPUB's pages about the book.
 _ABOUT = re.compile(
     r"(?:about the (?:author|publisher)|also by\b.*|acknowledge?ments?|copyright\b.*|notes|endnotes"
@@ -103,26 +95,38 @@ def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bo
     text = "".join(file.text for file in files)
     borders = list(itertools.accumulate((len(file.text) for file in files), initial=0))
     if heading:
-        found = outline.outline_by(re.compile(heading), text)
+        found = outline.outline_by(re.compile(heading), text, _own_numbers(files, borders))
         if not found.starts:
             raise CorpusError(
-                f"no line matches corpus.heading={heading!r}: leave it empty, or give a pattern "
-                r"such as '^\d+\.' "
+                f"corpus.heading={heading!r}: every line that it matches looks like one of a table "
+                "of contents; it matches too much"
+                if found.contents
+                else f"no line matches corpus.heading={heading!r}: leave it empty, or give a "
+                "pattern that matches the heading lines"
             )
     else:
-        found = outline.outline(text, borders[1:-1])
+        found = _outlined(text, files, borders, is_epub)
     starts, pages = _at_files(text, files, borders, found, is_epub)
     places = _without(found, pages)
-    counts = {
-        "repeated_headings": len(found.repeated),
-        "sentences_like_headings": found.sentences,
-    }
+    counts = {"repeated_headings": len(found.repeated)}
     dropped = [Dropped.of("table of contents", text[slice(*p)]) for p in found.contents]
     dropped += [
         Dropped.of("summaries or notes under chapter numbers", text[slice(*p)]) for p in found.apart
     ]
     dropped += [Dropped.of("page without a chapter", text[slice(*p)]) for p in pages]
     warnings = list(found.warnings)
+    listed = sum(end - begin for begin, end in found.contents)
+    if heading and listed > MOST_LISTED * len(text):
+        warnings.append(
+            f"corpus.heading={heading!r}: {listed / len(text):.0%} of the text is left out as a "
+            "table of contents; the pattern may match too much"
+        )
+    if found.sentences:
+        warnings.append(
+            f"note: {_lines(len(found.sentences))} like a heading and "
+            f"{'stay' if len(found.sentences) > 1 else 'stays'} in the text "
+            f"(first: {found.sentences[0]!r})"
+        )
     ends = [*(start.at for start in starts[1:]), len(text)][: len(starts)]
     spans = [
         (start, _kept(text, start.at, end, places)) for start, end in zip(starts, ends, strict=True)
@@ -130,15 +134,15 @@ def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bo
     bare = [start for start, body in spans if _is_bare(start, body)]
     if bare:
         warnings.append(_no_text(bare))
-    spans = [(start, body) for start, body in spans if not _is_bare(start, body)]
+    spans = [_without_marks(*span, counts) for span in spans if not _is_bare(*span)]
     first = spans[0][0].at if spans else len(text)
     front = _kept(text, 0, first, places)
     chapters: list[Chapter] = []
     bodies = [(start.heading, body) for start, body in spans]
     if spans:
         told: list[str] = []
-        prologue, lost = _front(front, spans, told)
-        chapters = _numbered(prologue + spans)
+        prologue, lost = front_of(front, spans, told)
+        chapters = _numbered([_without_marks(*span, counts) for span in prologue] + spans)
         bodies = [(chapter.heading, chapter.text) for chapter in chapters]
         if _too_few(chapters) and sum(part.chars for part in lost) > KEPT_FRONT * len(text):
             bodies = [("", front), *((start.heading, body) for start, body in spans)]
@@ -148,12 +152,60 @@ def cut_book(files: Sequence[TextFile], *, heading: str, parts: int, is_epub: bo
     cut_by = "files" if len(files) > 1 and not found.starts else "headings"
     problem = ""
     if _too_few(chapters):
-        warnings.append(_few_chapters(chapters))
+        warnings.append(_few_chapters(chapters, heading))
         (chapters, problem), cut_by = _equal_parts(bodies or [("", front)], parts), "equal parts"
     elif len(chapters) < FEW:
-        warnings.append(f"only {len(chapters)} chapters: whole ones are held out by their length")
+        warnings.append(
+            f"note: only {len(chapters)} chapters: whole ones are held out by their length"
+        )
     counts = {rule: count for rule, count in counts.items() if count}
     return Cut(tuple(chapters), cut_by, counts, tuple(dropped), tuple(warnings), problem)
+
+
+def _outlined(text: str, files: Sequence[TextFile], borders: list[int], is_epub: bool) -> Outline:
+    """The outline of all files; of each alone where they are books of several units."""
+    if len(files) < 2 or is_epub:
+        return outline.outline(text, borders[1:-1])
+    together = outline.outline(text, borders[1:-1], _own_numbers(files, borders))
+    alone = [outline.outline(file.text) for file in files]
+    books = [len(one.starts) >= BOOK and one.starts[0].number == 1 for one in alone]
+    if all(books) and len({one.unit for one in alone}) > 1:
+        return outline.joined(alone, borders, [file.name for file in files])
+    missed = [
+        f"{file.name}: {len(one.starts)} headings with {one.unit} are no chapters, because the "
+        f"other files have {together.unit or 'none'}; read this file alone, or give corpus.heading"
+        for file, one, book, begin, end in zip(
+            files, alone, books, borders, borders[1:], strict=False
+        )
+        if book and one.unit not in (UNIT, together.unit)
+        if not any(begin <= start.at < end for start in together.starts)
+    ]
+    return dataclasses.replace(together, warnings=(*together.warnings, *missed))
+
+
+def _own_numbers(files: Sequence[TextFile], borders: list[int]) -> dict[int, int | None]:
+    return dict(zip(borders, map(_own_number, files), strict=False))
+
+
+def _own_number(file: TextFile) -> int | None:
+    """The chapter number in a file's name; in the title behind 006b, which stands between."""
+    name = without_suffix(file.name)
+    lettered = LETTERED.match(name)
+    return number_in(name[lettered.end() :] if lettered else name)
+
+
+def _lines(count: int) -> str:
+    return "1 line begins" if count == 1 else f"{count:,} lines begin"
+
+
+def _without_marks(start: Start, body: str, counts: dict[str, int]) -> tuple[Start, str]:
+    """A chapter without the # of Markdown in its heading and in the lines above it."""
+    if not start.heading.startswith("#") or start.heading not in body:
+        return start, body
+    end = body.index(start.heading) + len(start.heading)
+    head, count = re.subn(r"(?m)^#+[ \t\u3000]*", "", body[:end])
+    counts["markdown_marks"] = counts.get("markdown_marks", 0) + count
+    return dataclasses.replace(start, heading=start.heading.lstrip("# \t\u3000")), head + body[end:]
 
 
 def _is_bare(start: Start, body: str) -> bool:
@@ -197,7 +249,7 @@ def _at_files(
             continue  # the rest of a chapter, whose heading may stand in the file before
         if not inside:
             title = heading_of(firsts[i]) if is_epub and titled[i] else _title(file)
-            starts.append(Start(begin, title, number_in(without_suffix(file.name))))
+            starts.append(Start(begin, title, _own_number(file)))
         elif (lead := text[begin : inside[0].at]).strip():
             short_lead = len(lead) <= _LEAD and not any(map(_is_prose, lead.splitlines()))
             if begin and short_lead:
@@ -215,7 +267,7 @@ def _title(file: TextFile) -> str:
     The file's first line in full where write_chapters made the name of it.
     """
     name = without_suffix(file.name)
-    title = re.sub(r"^[0-9]{1,5}[\s_.、\-]+(?=\D.*[^\W\d_]|[^\W\d_])", "", name)
+    title = re.sub(r"^[0-9]{1,5}[A-Za-z]?[\s_.、\-]+(?=\D.*[^\W\d_]|[^\W\d_])", "", name)
     line = heading_of(file.text.split("\n", 1)[0])
     return line if line and title_in_name(line) == title else title
 
@@ -243,47 +295,6 @@ def _kept(text: str, start: int, end: int, places: list[tuple[int, int]]) -> str
     return "".join([*out, text[at:end]])
 
 
-def _front(
-    front: str, spans: list[tuple[Start, str]], warnings: list[str]
-) -> tuple[list[tuple[Start, str]], list[Dropped]]:
-    """(chapter 0 if there is one, what is dropped) of the text before the first chapter."""
-    if not front.strip():
-        return [], []
-    lines = front.splitlines(keepends=True)
-    offsets = list(itertools.accumulate(map(len, lines), initial=0))
-    at = next((o for o, line in zip(offsets, lines, strict=False) if _PROLOGUE.match(line)), None)
-    if at is not None and len(front) - at >= PROLOGUE_CHARS:
-        title = front[at:].split("\n", 1)[0].strip()
-        stop = next(
-            (
-                o
-                for o, line in zip(offsets, lines, strict=False)
-                if o > at + PROLOGUE_CHARS and _PREFACE.match(line)
-            ),
-            len(front),
-        )
-        lost = [part for part in (front[:at], front[stop:]) if part.strip()]
-        dropped = [Dropped.of("before the first chapter", part) for part in lost]
-        warnings.append(f"{label(title)!r} is trained on as chapter 0 ({stop - at:,} characters)")
-        return [(Start(0, title, 0), front[at:stop])], dropped
-    median = statistics.median(len(body) for _, body in spans)
-    if spans[0][0].number == 2 and len(front) >= 0.5 * median:
-        warnings.append(
-            f"the text before chapter 2 is taken for chapter 1, whose heading is missing "
-            f"({label(front, 20)!r})"
-        )
-        return [(Start(0, "", 1), front)], []
-    preface = any(_PREFACE.match(line) for line in lines)
-    if len(front) > LONG_FRONT:
-        warnings.append(
-            f"{len(front):,} characters before the first chapter are left out "
-            f"({label(lines[0], 20)!r}); if they are part of the book, put a line 楔子 "
-            "above them"
-        )
-    what = "preface" if preface else "before the first chapter"
-    return [], [Dropped.of(what, front)]
-
-
 def _numbered(spans: list[tuple[Start, str]]) -> list[Chapter]:
     """Chapters under their own numbers where these rise, else counted from 1."""
     numbers = [start.number for start, _ in spans]
@@ -302,10 +313,22 @@ def _too_few(chapters: list[Chapter]) -> bool:
     return len(lengths) < FEWEST or (len(lengths) < FEW and min(lengths) > LARGEST * sum(lengths))
 
 
-def _few_chapters(chapters: list[Chapter]) -> str:
+def _few_chapters(chapters: list[Chapter], heading: str) -> str:
+    """Why the book is cut into equal parts, and what to do about it."""
+    if len(chapters) >= FEWEST:
+        return (
+            f"note: only {len(chapters)} chapters, each over a fifth of the text: equal parts of "
+            "them are held out"
+        )
     found = f"only {len(chapters)} chapters" if chapters else "no chapter headings"
     if len(chapters) == 1:
         found = "only one chapter"
+    if heading:
+        lines = "one line" if len(chapters) == 1 else f"only {len(chapters)} lines"
+        return (
+            f"the pattern corpus.heading={heading!r} matches {lines} with text below: the book is "
+            "cut into equal parts"
+        )
     return (
         f"{found}: the book is cut into equal parts; give the pattern of its heading lines with "
         "--config.corpus.heading=PATTERN, or a folder with one file a chapter"

@@ -255,11 +255,14 @@ def split_chapters(
 def opening(splits: Mapping[str, Sequence[Chapter]]) -> str:
     """How a chapter of the book begins: its heading and the first clause of its text.
 
-    Of the first validation chapter where there is one, else of the first training chapter.
+    A short line below the heading that ends without punctuation is a title and belongs to it. The
+    chapter is the first validation chapter where there is one, else the first training chapter.
     """
     chapter = [*splits["val"], *splits["train"]][0]
     head = chapter.text[: len(chapter.text) - len(chapter.body)]
-    clause = re.match(r"[^\n]{0,40}?[，。,.;；：:！？!?]|[^\n]{0,40}", chapter.body)
+    title = re.match(r"[^\n]{0,59}[^\n，。,.;；：:！？!?…”」』\"']\n(?=.)", chapter.body)
+    head += title[0] if head and title else ""
+    clause = re.match(r"[^\n]{0,40}?[，。,.;；：:！？!?]|[^\n]{0,40}", chapter.text[len(head) :])
     return head + (clause[0] if clause else "")
 
 
@@ -304,7 +307,7 @@ def clean_text(text: str, convert: str = "") -> str:
 def clean_file(path: str | Path, *, convert: str = "", drop_brackets: str = "") -> str:
     """The clean text of a file to score: as a book's files are, but not cut into chapters.
 
-    Warnings name what was left out.
+    Warnings name what was left out and what the rules of noise removed.
 
     Raises:
       CorpusError: the file cannot be read or has no text.
@@ -312,8 +315,10 @@ def clean_file(path: str | Path, *, convert: str = "", drop_brackets: str = "") 
     cleaned = remove_noise([read_text(path)], brackets=drop_brackets)
     for part in together(cleaned.dropped):
         warnings.warn(f"{path}: left out: {part.what}, {part.chars:,} characters", stacklevel=2)
+    if removed := [f"{rule} {count}" for rule, count in cleaned.counts.items()]:
+        warnings.warn(f"{path}: removed: {', '.join(removed)}", stacklevel=2)
     for note in cleaned.notes:
-        warnings.warn(f"{path}: {note}", stacklevel=2)
+        warnings.warn(f"{path}: {note.removeprefix('note: ')}", stacklevel=2)
     if text := clean_text(cleaned.texts[0], convert):
         return text
     raise CorpusError(f"{path}: no text in it")

@@ -11,7 +11,7 @@ class Dropped:
     Attributes:
       what: the kind in a few words, such as "Project Gutenberg licence".
       chars: how many characters.
-      first: how the part begins in one line, at most 40 characters.
+      first: how the part begins in one line, at most 40 characters; the name of an empty page.
     """
 
     what: str
@@ -28,7 +28,7 @@ def together(parts: Iterable[Dropped]) -> list[Dropped]:
     """One entry for each kind, with the number of places where it was found more than once."""
     kinds: dict[str, list[Dropped]] = {}
     for part in parts:
-        if part.chars:
+        if part.first:
             kinds.setdefault(part.what, []).append(part)
     return [
         Dropped(

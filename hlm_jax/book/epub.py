@@ -98,13 +98,14 @@ def _epub(archive: zipfile.ZipFile, name: str) -> Epub:
             what = "EPUB table of contents"
         elif front.get(inside) == "cover" and len(text) < 1_000:
             what = "EPUB cover"
-        if what:
-            left_out.append(Dropped.of(what, text))
-            continue
         left_out += inner
-        if text.strip():
+        if what and text.strip():
+            left_out.append(Dropped.of(what, text))
+        elif text.strip():
             pages.append(Page(inside, text, decoded.encoding))
-    return Epub(tuple(pages), tuple(part for part in left_out if part.chars), tuple(notes))
+        elif not inner:
+            left_out.append(Dropped("page without text", 0, inside))
+    return Epub(tuple(pages), tuple(left_out), tuple(notes))
 
 
 def _inside(folder: str, href: str) -> str:

@@ -14,6 +14,7 @@ MERGES = 200  # tokens of several characters at least
 ALPHABET = 500  # distinct characters: of fewer, every one gets a token of its own
 EPOCHS = 8  # at most: from then on the validation score of a small model gets worse
 FEWEST_STEPS = 60
+EVALUATIONS = 6  # at least, so that the best step is chosen among several
 
 
 def fitting_settings(
@@ -24,6 +25,7 @@ def fitting_settings(
     block_size: int,
     batch_size: int,
     steps: int,
+    eval_every_steps: int,
     fixed: Collection[str] = (),
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """A tokenizer of the training texts, and the config keys that a book of this length needs.
@@ -31,7 +33,8 @@ def fitting_settings(
     A vocabulary that is large for the text holds whole sentences, each of which occurs once.
 
     Args:
-      vocab_size, character_coverage, block_size, batch_size, steps: the config's own.
+      vocab_size, character_coverage, block_size, batch_size, steps, eval_every_steps: the
+        config's own.
       fixed: config keys that keep their value.
 
     Raises:
@@ -62,7 +65,8 @@ def fitting_settings(
     most = math.ceil(EPOCHS * tokens / (batch_size * block_size) / 10) * 10
     if steps > max(most, FEWEST_STEPS) and "train.steps" not in fixed:
         steps = settings["train.steps"] = max(most, FEWEST_STEPS)
-        interval = max(10, steps // 60 * 10)
+    if 0 < steps < EVALUATIONS * eval_every_steps:  # 0: the config counts epochs
+        interval = max(10, steps // (10 * EVALUATIONS) * 10)
         intervals = {"train.eval_every_steps": interval, "checkpoint.every_steps": interval}
         settings |= {key: value for key, value in intervals.items() if key not in fixed}
     return tokenizer, settings

@@ -80,8 +80,10 @@ _BACK = re.compile(
 def _numbers(name: str) -> tuple[float, ...]:
     """The numbers of a name, volume first; () without. A tenth more for 上, two for 中, … .
 
-    A name with 上 and no number has the tenth alone.
+    A name with 上 and no number has the tenth alone. A letter, as in 006b, is so many thousandths.
     """
+    if lettered := LETTERED.match(name):
+        return (int(lettered[1]) + (ord(lettered[2].lower()) - 96) / 1000,)
     number = number_in(name)
     half = _HALVES.search(name)
     tenths = "上中下".index(half[1]) + 1 if half else 0
@@ -92,6 +94,7 @@ def _numbers(name: str) -> tuple[float, ...]:
     return (*upper, number + tenths / 10 if half else number)
 
 
+LETTERED = re.compile(r"([0-9]{1,5})([A-Za-z])(?:[\s_.、\-]+|$)")  # 006b: between 006 and 007
 _HALVES = re.compile(r"([上中下])[卷册冊部集篇编編]?[)）】\]]?\s*$")
 
 
@@ -211,9 +214,11 @@ def _note_gaps(folder: Path, found: list[tuple[float, ...]], notes: list[str]) -
 
 
 def _dotted(number: tuple[float, ...]) -> str:
-    """The numbers of a file for people: 2.1, and 3上 for the first half of 3."""
+    """The numbers of a file for people: 2.1, 3上 for the first half of 3, and 6b."""
     whole = int(number[-1])
-    half = "".join("上中下"[round(10 * (number[-1] - whole)) - 1]) if number[-1] > whole else ""
+    thousandths = round(1000 * (number[-1] - whole))
+    half = "上中下"[thousandths // 100 - 1] if thousandths >= 100 else ""
+    half = chr(96 + thousandths) if 0 < thousandths < 100 else half
     last = str(whole) if whole or not half else ""
     return ".".join([*map(str, number[:-1]), last + half])
 

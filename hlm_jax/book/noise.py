@@ -286,11 +286,15 @@ def _left_in(texts: Sequence[str], brackets: str, gutenberg: bool) -> Iterator[s
     if words := LOOKS.findall(text):
         yield f"left in: {len(words):,} × word of download sites ({words[0]})"
     if glyphs := collections.Counter(_GLYPHLESS.findall(text)):
+        at, first = next((i, m.start()) for i, t in enumerate(texts) if (m := _GLYPHLESS.search(t)))
         shown = " ".join(
             f"U+{ord(char):04X}" if unicodedata.category(char) == "Co" else char
             for char in list(glyphs)[:5]
         )
-        yield f"left in: {glyphs.total():,} × character without a glyph ({shown})"
+        yield (
+            f"left in: {glyphs.total():,} × character without a glyph ({shown}), "
+            f"first in {_near(texts, at, first)}"
+        )
     if len(numbers := [m["n"] for m in NUMBER_LINE.finditer(text)]) > 4:
         yield f"left in: {len(numbers):,} × line with only a number ({numbers[0]}…{numbers[-1]})"
     if names := re.findall(r"</?[A-Za-z][A-Za-z0-9]{0,15}>", text):
@@ -306,11 +310,16 @@ def _left_in(texts: Sequence[str], brackets: str, gutenberg: bool) -> Iterator[s
             for place in sorted(_pairs(text, opening, closing)[1])
         ]
         for i, place in odd[:10]:
-            text = texts[i]
-            where = f"text {i + 1}, " if len(texts) > 1 else ""
-            line = text.count("\n", 0, place) + 1
-            near = text[max(0, place - 8) : place + 12].replace("\n", " ")
-            here = f"{where}line {line:,}: …{near}…"
-            yield f"left in: {text[place]} without its other half, {here}"
+            here = _near(texts, i, place)
+            yield f"left in: {texts[i][place]} without its other half, {here}"
         if len(odd) > 10:
             yield f"left in: {len(odd) - 10:,} × more of {opening}{closing}"
+
+
+def _near(texts: Sequence[str], i: int, place: int) -> str:
+    """A place of the i-th text for people: its line and the characters around it."""
+    text = texts[i]
+    where = f"text {i + 1}, " if len(texts) > 1 else ""
+    line = text.count("\n", 0, place) + 1
+    near = text[max(0, place - 8) : place + 12].replace("\n", " ")
+    return f"{where}line {line:,}: …{near}…"

@@ -10,7 +10,7 @@ import itertools
 import re
 import statistics
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from hlm_jax.book.chain import (
     best_chain,
@@ -52,7 +52,7 @@ class Outline:
       contents: places (start, end) of tables of contents.
       repeated: places of lines that repeat the heading of their own chapter.
       apart: places of runs of headings that are no chapters, such as summaries of the chapters.
-      sentences: lines that begin like a heading and are no heading.
+      sentences: lines that begin like a heading and are no heading, shortened.
       warnings: one line each.
       unit: of the chapters' numbers.
     """
@@ -61,20 +61,24 @@ class Outline:
     contents: tuple[tuple[int, int], ...] = ()
     repeated: tuple[tuple[int, int], ...] = ()
     apart: tuple[tuple[int, int], ...] = ()
-    sentences: int = 0
+    sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     unit: str = ""
 
 
-def outline(text: str, borders: Sequence[int] = ()) -> Outline:
+def outline(
+    text: str, borders: Sequence[int] = (), named_numbers: Mapping[int, int | None] | None = None
+) -> Outline:
     """The chapters of a text by their numbered headings.
 
     Args:
       text: one paragraph a line.
       borders: places where a new file begins; numbers may start anew there.
+      named_numbers: the place where each file begins, the first too, and the number in its name. A
+        file without a heading is a chapter of its own, so that its number is not missing.
     """
     found = candidates(text)
-    named = _outline(text, found, borders)
+    named = _outline(text, found, borders, named_numbers or {})
     if len(named.starts) >= 10 and RANKS[named.unit] <= RANKS["chapter"]:
         return named
     volumes = [one for one in found if one.rank > RANKS["chapter"]]
@@ -82,7 +86,9 @@ def outline(text: str, borders: Sequence[int] = ()) -> Outline:
     places = {one.start for one in found}
     for form in numbered_forms(text):
         form = [one for one in form if one.start not in places]
-        other = _outline(text, sorted([*volumes, *form], key=lambda one: one.start), ())
+        other = _outline(
+            text, sorted([*volumes, *form], key=lambda one: one.start), (), named_numbers or {}
+        )
         if _goes_through(other, text) and len(other.starts) > max(2, len(best.starts)):
             best = other
     titles = (listed_titles(text) or marked_titles(text)) if len(best.starts) < 3 else []
@@ -104,7 +110,45 @@ def _goes_through(found: Outline, text: str) -> bool:
     return even and len(found.warnings) <= 0.1 * len(sizes)
 
 
-def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outline:
+def joined(outlines: Sequence[Outline], places: Sequence[int], names: Sequence[str]) -> Outline:
+    """The outlines of several files as one.
+
+    Args:
+      places: where each file begins.
+      names: of the files; they stand before the warnings.
+    """
+
+    def moved(kind: str) -> tuple[tuple[int, int], ...]:
+        return tuple(
+            (begin + at, end + at)
+            for one, at in zip(outlines, places, strict=False)
+            for begin, end in getattr(one, kind)
+        )
+
+    return Outline(
+        tuple(
+            dataclasses.replace(start, at=start.at + at)
+            for one, at in zip(outlines, places, strict=False)
+            for start in one.starts
+        ),
+        moved("contents"),
+        moved("repeated"),
+        moved("apart"),
+        tuple(line for one in outlines for line in one.sentences),
+        tuple(
+            f"{name}: {warning}"
+            for one, name in zip(outlines, names, strict=True)
+            for warning in one.warnings
+        ),
+    )
+
+
+def _outline(
+    text: str,
+    found: list[Candidate],
+    borders: Sequence[int],
+    named_numbers: Mapping[int, int | None],
+) -> Outline:
     tables = tables_of_contents(text, found)
     listed = {one for table in tables for one in table.entries}
     rest = weighed([one for one in found if one not in listed])
@@ -131,7 +175,7 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
             chain = path + chain
     chain, apart = without_summaries(text, chain, upper, opens)
     chosen, known = set(chain), set(rest)
-    repeated, strays, sentences = [], [], 0
+    repeated, strays, sentences = [], [], []
     for one in rest:
         if one in chosen or one.rank > RANKS[unit]:
             continue
@@ -143,7 +187,7 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
         elif one.unit == unit and one.strength >= 0.8 and own:
             strays.append(one)
         else:
-            sentences += 1
+            sentences.append(one.label)
     starts = [
         Start(at, heading_of(one.line), one.first)
         for at, one in zip(_with_volumes(chain, volumes, text), chain, strict=True)
@@ -153,18 +197,26 @@ def _outline(text: str, found: list[Candidate], borders: Sequence[int]) -> Outli
         for one in chain
         if one not in known
     ]
-    warnings += _number_warnings(chain, upper, opens) + [
+    warnings += _number_warnings(chain, upper, opens, named_numbers) + [
         f"{one.label!r} looks like a heading but its number does not fit there: it was left "
         f"inside {before.label!r}"
         for one in strays
         if (before := _before(chain, one))
     ]
     return Outline(
-        tuple(starts), contents, tuple(repeated), tuple(apart), sentences, tuple(warnings), unit
+        tuple(starts),
+        contents,
+        tuple(repeated),
+        tuple(apart),
+        tuple(sentences),
+        tuple(warnings),
+        unit,
     )
 
 
-def outline_by(pattern: re.Pattern[str], text: str) -> Outline:
+def outline_by(
+    pattern: re.Pattern[str], text: str, named_numbers: Mapping[int, int | None] | None = None
+) -> Outline:
     """The chapters of a text whose heading lines a pattern of the user's own finds.
 
     The group "number", or the line itself, gives the number. Numbers are reported, not judged. A
@@ -203,8 +255,10 @@ def outline_by(pattern: re.Pattern[str], text: str) -> Outline:
     warnings = []
     numbers = [start.number for start in starts]
     if len(set(numbers)) > 1 and None not in numbers:
-        pairs = itertools.pairwise(starts)
-        warnings = [w for a, b in pairs if (w := _step_warning(a.number, b.number, b.heading))]
+        for a, b in itertools.pairwise(starts):
+            own = _between(named_numbers or {}, a.at, b.at)
+            if warning := _step_warning(a.number, b.number, b.heading, own):
+                warnings.append(warning)
     return Outline(tuple(starts), tuple(contents), tuple(repeated), warnings=tuple(warnings))
 
 
@@ -232,10 +286,13 @@ def _before(chain: list[Candidate], one: Candidate) -> Candidate | None:
 
 
 def _number_warnings(
-    chain: list[Candidate], rest: list[Candidate], borders: Sequence[int]
+    chain: list[Candidate],
+    rest: list[Candidate],
+    borders: Sequence[int],
+    named_numbers: Mapping[int, int | None],
 ) -> list[str]:
     warnings = []
-    if chain[0].first > 1:
+    if set(range(1, chain[0].first)) - _between(named_numbers, -1, chain[0].start):
         warnings.append(f"the first chapter is numbered {chain[0].first}: {chain[0].label}")
     opens = [one.start for one in rest if one.rank > chain[0].rank] + list(borders)
     for a, b in itertools.pairwise(chain):
@@ -248,16 +305,30 @@ def _number_warnings(
             and _HALF.sub("", a.line) == _HALF.sub("", b.line)
         ):
             continue  # the second half of a chapter
-        if warning := _step_warning(a.last, b.first, b.label):
+        own = _between(named_numbers, a.start, b.start)
+        if warning := _step_warning(a.last, b.first, b.label, own):
             warnings.append(warning)
     return warnings
 
 
-def _step_warning(last: int | None, first: int | None, heading: str) -> str | None:
+def _between(named_numbers: Mapping[int, int | None], start: int, end: int) -> set[int | None]:
+    """The numbers of the files that lie between two headings and hold neither."""
+    places = [at for at in named_numbers if start < at <= end]
+    return {named_numbers[at] for at in places[:-1]}
+
+
+def _step_warning(
+    last: int | None, first: int | None, heading: str, own: Set[int | None] = frozenset()
+) -> str | None:
+    """What is wrong about a step between two numbers; `own` are the numbers of files between."""
     if last is None or first is None or first == last + 1:
         return None
     if first > last + 1:
-        missing = str(last + 1) if first == last + 2 else f"{last + 1} to {first - 1}"
+        numbers = [number for number in range(last + 1, first) if number not in own]
+        if not numbers:
+            return None
+        whole = len(numbers) == numbers[-1] - numbers[0] + 1 > 1
+        missing = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
         return f"gap: no chapter {missing} (before {heading!r})"
     if first == last:
         return f"repeat: chapter {first} stands twice ({heading!r})"

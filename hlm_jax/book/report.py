@@ -11,6 +11,7 @@ from hlm_jax.book.headings import label
 Splits = Mapping[str, Sequence[Chapter]]
 SHOWN = 40  # characters of a chapter's beginning
 PARAGRAPHS = 3
+TELLING = 80  # characters of a paragraph that shows how the text was cleaned
 
 
 def summary(report: Mapping[str, Any], splits: Splits) -> str:
@@ -26,7 +27,10 @@ def summary(report: Mapping[str, Any], splits: Splits) -> str:
         lines.append(f"  cleaning: {', '.join(counts)}")
     lines += [f"  left out: {_dropped(part)}" for part in report["dropped"]]
     lines.append(f"  {describe_split(splits, report['chapters'])}")
-    lines += [f"  warning: {warning}" for warning in report["warnings"]]
+    lines += [
+        f"  {line}" if line.startswith("note: ") else f"  warning: {line}"
+        for line in report["warnings"]
+    ]
     return "\n".join(lines)
 
 
@@ -42,13 +46,19 @@ def full(
         for chapter in book.chapters
     ]
     if tokens_per_character is not None:
-        lines += ["", f"tokens per character: {tokens_per_character:.3f}"]
+        lines += [
+            "",
+            f"tokens per character: {tokens_per_character:.3f} "
+            "(how many tokens the model reads for one character)",
+        ]
     paragraphs = [
         (chapter.number, line)
         for chapter in book.chapters
         for line in chapter.body.splitlines()
         if len(line) >= 20
     ]
+    long = [paragraph for paragraph in paragraphs if len(paragraph[1]) >= TELLING]
+    paragraphs = long if len(long) >= PARAGRAPHS else paragraphs
     shown = random.Random(0).sample(paragraphs, min(PARAGRAPHS, len(paragraphs)))
     for number, line in sorted(shown):
         lines += ["", f"chapter {number}: {label(line, 300)}"]

@@ -68,7 +68,7 @@ def join_wrapped(texts: Sequence[str]) -> tuple[list[str], int, list[str]]:
             notes.append("most lines end inside a sentence but at no one width; they were left")
         joined.append(text)
     notes += [
-        f"lines of {width} characters were joined into paragraphs ({count:,} joins)"
+        f"note: lines of {width} characters were joined into paragraphs ({count:,} joins)"
         for width, count in joins.items()
         if count
     ]

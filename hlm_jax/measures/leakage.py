@@ -146,12 +146,12 @@ def _begins(values: np.ndarray) -> np.ndarray:
 def problems(leakage: Leakage) -> list[str]:
     """Warnings, one line each: the held-out chapters that leak, then the copies, as ranges.
 
-    Empty for a sound book.
+    Empty for a sound book. Where `refuse` raises, its error names the share; only the copies here.
     """
     runs, lines = _runs(leakage.copies), []
-    if leakage.fraction >= WARN:
+    if WARN <= leakage.fraction <= REFUSE:
         leaks = _listed([f"{_name(leak, leak)} {share:.0%}" for leak, share in leakage.chapters])
-        lines.append(f"{_share(leakage)}, which flatters every figure on it: {leaks}")
+        lines.append(f"{_share(leakage)}: {leaks}")
     lines += map(_repeat, runs[:NAMED])
     if len(runs) > NAMED:
         lines.append(f"{sum(map(len, runs[NAMED:]))} more chapters repeat others")
@@ -215,9 +215,13 @@ def _name(first: Chapter, last: Chapter) -> str:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    """The first NAMED parts, and how many more there are."""
-    rest = [f"{len(parts) - NAMED} more"] if len(parts) > NAMED else []
-    return ", ".join([*parts[:NAMED], *rest])
+    """The first parts, at most NAMED and about 110 characters, and how many more there are."""
+    shown = list(parts[:1])
+    for part in parts[1:NAMED]:
+        if sum(map(len, shown)) + len(part) <= 110:
+            shown.append(part)
+    rest = [f"{len(parts) - len(shown)} more"] if len(parts) > len(shown) else []
+    return ", ".join([*shown, *rest])
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -1,7 +1,9 @@
 """What a workdir remembers of its run, so that no other run goes on in it."""
 
 import contextlib
+import filecmp
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,20 @@ def refuse_other_config(workdir: Path, config: ConfigDict) -> None:
 def _refuse(workdir: Path, saved: dict[str, Any], config: ConfigDict) -> None:
     if changed := configs.differences(saved, configs.recorded(config)):
         raise UserError(
-            f"{workdir} holds a run with another config ({'; '.join(changed)}): "
-            f"use another --workdir{_older_text(changed)}"
+            f"{workdir} holds a run {_other_book(saved, config)}with another config "
+            f"({'; '.join(changed)}): use another --workdir{_older_text(changed)}"
         )
+
+
+def _other_book(saved: dict[str, Any], config: ConfigDict) -> str:
+    """ "of another book (old, not new), " where the recorded book is another file; else ""."""
+    paths = configs.upgrade(saved)["corpus"]["path"], config.corpus.path
+    before, now = (os.path.realpath(path) if path else "" for path in paths)
+    both_files = os.path.isfile(before) and os.path.isfile(now)
+    if before == now or (both_files and filecmp.cmp(before, now, shallow=False)):
+        return ""
+    default = "the default edition"
+    return f"of another book ({before or default}, not {now or default}), "
 
 
 def _older_text(changed: list[str]) -> str:

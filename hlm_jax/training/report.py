@@ -57,6 +57,11 @@ def final_report(
             f"(step {history.best_step}); Kneser-Ney 5-gram {material.baseline:.4f}; "
             f"ratio {history.best / material.baseline:.4f}"
         )
+        if history.best > material.baseline:
+            yield (
+                "counting 5-grams predicts this book better than the model does: the text is short "
+                'for it, or the training was too short (README.md, "Your own book")'
+            )
     if material.baseline is not None:
         yield describe_split(material.splits, material.report["chapters"])
     prompt = prompt_of(config, material)
