@@ -4,8 +4,8 @@ Command:  python -m hlm_jax.train --config configs/best.py --workdir runs/best-0
           An ensemble: --config.seed=1 --workdir runs/best-1, and so on, then
           python scripts/evaluate.py --ensemble runs/best-* --split val --adaptive --mix_ngram
           The ensemble in one model: --config.train.teachers=runs/best-0,runs/best-1
-Time:     for a GPU, not measured. 5,000 steps of 32 x 256 tokens take 2.1e16 floating-point
-          operations: nine minutes at 40 TFLOP/s (an estimate).
+Time:     5,000 steps of 32 x 256 tokens at 32.1 ms each on an H100, evaluations not included
+          (docs/lab/23-first-gpu.md). The whole run has not been made.
 Result:   not measured. The settings follow the sweeps at small scale, where wider models did better
           under strong decay, and longer runs with more decay and half of the noise left at the end.
           97 epochs are more than any run there had, so it has some dropout and more noise.

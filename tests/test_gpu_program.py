@@ -168,6 +168,15 @@ def test_products_of_a_step_have_half_operands(form, dtype):
 # --- compiled for CUDA ---
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_optimisations():
+    """The suite compiles without most of them; a bound on a program needs them."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def programs():
     """Compiled steps of base.py, each made once."""
@@ -187,7 +196,7 @@ def programs():
 @pytest.mark.parametrize("card", ["rtx6000", "h100"])
 def test_the_reference_step_fits_its_bounds(programs, card):
     """Bounds are what the compiler gives, rounded up: a change that moves more bytes fails."""
-    limits = {"rtx6000": (9.5e9, 61.5e9, 0.134), "h100": (9.7e9, 72e9, 0.026)}
+    limits = {"rtx6000": (9.5e9, 61.5e9, 0.134), "h100": (9.7e9, 72.5e9, 0.026)}
     most_memory, most_bytes, most_seconds = limits[card]
     data, compiled = gpu_program.CARDS[card], programs(card)
     kernels = hlo.kernels(compiled.as_text())

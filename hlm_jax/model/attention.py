@@ -10,6 +10,7 @@ Axis letters: hlm_jax/model/__init__.py; T and S are those of a half here.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +38,7 @@ def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
     half, width = q_BHTK.dtype, q_BHTK.shape[-1]
     q, k, v = _halves(q_BHTK), _halves(k_BHSK), _halves(v_BHSK)
     masks = [_halves(row, 2) for row in _halves(mask_BTS, 1)]
-    scores = {
-        (i, j): product("BHTK,BHSK->BHTS", *_apart(q[i], k[j]), half) for i, j in _tiles(len(q))
-    }
+    scores = {(i, j): _apart_product("BHTK,BHSK->BHTS", q[i], k[j]) for i, j in _tiles(len(q))}
     scaled = {tile: _scaled(s, masks[tile[0]][tile[1]], width) for tile, s in scores.items()}
     log_sum = [
         log_sum_exp(*(x for (row, _), x in scaled.items() if row == i)) for i in range(len(q))
@@ -52,7 +51,7 @@ def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
         weights[i, j] = weight.astype(half)
     y = [
         _sum(
-            product("BHTS,BHSK->BHTK", *_apart(w, v[j]), half)
+            _apart_product("BHTS,BHSK->BHTK", w, v[j])
             for (row, j), w in weights.items()
             if row == i
         )
@@ -73,7 +72,9 @@ def _backward(rate, saved, grad_BHTK):
         (g.astype(jnp.float32) * o.astype(jnp.float32)).sum(-1)
         for g, o in zip(grad, y, strict=True)
     ]
-    grad_q, grad_k, grad_v = ([[] for _ in q] for _ in range(3))
+    grad_q: list[list[jax.Array]] = [[] for _ in q]
+    grad_k: list[list[jax.Array]] = [[] for _ in q]
+    grad_v: list[list[jax.Array]] = [[] for _ in q]
     for number, ((i, j), s) in enumerate(scores.items()):
         q_i, k_j, v_j, grad_i = _apart(q[i], k[j], v[j], grad[i])
         grad_weight = product("BHTK,BHSK->BHTS", grad_i, v_j, half).astype(jnp.float32)
@@ -103,7 +104,12 @@ def _tiles(halves):
     return _TILES if halves == 2 else _TILES[:1]
 
 
-def _apart(*operands):
+def _apart_product(spec, x, y):
+    x, y = _apart(x, y)
+    return product(spec, x, y, x.dtype)
+
+
+def _apart(*operands) -> Any:
     """The operands, hidden from XLA, which would join products that share one and copy the rest."""
     return jax.lax.optimization_barrier(operands)
 

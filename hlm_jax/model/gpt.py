@@ -241,7 +241,6 @@ class GPT(nn.Module):
             raise ValueError("dropout with a cache: pass one of cache and dropout_key")
         cfg = self.cfg
         batch, length = tokens_BT.shape
-        unpadded = pad_B is None and cache is None
         pad_B = jnp.zeros(batch, jnp.int32) if pad_B is None else pad_B
         slot_T = start + jnp.arange(length)
         slot_S = jnp.arange(length if cache is None else cache.size)
@@ -255,9 +254,7 @@ class GPT(nn.Module):
         x_BTD = embedding_VD[tokens_BT]
         if cfg.form == "gpt2":
             table = self.param("position_embedding", initial, (cfg.block_size, cfg.n_embd))
-            # On a GPU the gradient of a slice is a sum; that of rows by number adds them one by one.
-            sliced = unpadded and jax.default_backend() == "gpu"
-            x_BTD += table[:length] if sliced else table[position_BT]
+            x_BTD += table[position_BT]
         x_BTD = dropout(x_BTD, cfg.dropout, _site(dropout_key, cfg.n_layer))
         keys, values = [], []
         for i in range(cfg.n_layer):

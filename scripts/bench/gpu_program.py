@@ -76,7 +76,8 @@ class Card:
         }
         fields = " ".join(f"{name}: {value}" for name, value in values.items())
         return (
-            f"gpu_device_info {{ {fields} cuda_compute_capability {{ major: {major} minor: {minor} }} }} "
+            f"gpu_device_info {{ {fields} "
+            f"cuda_compute_capability {{ major: {major} minor: {minor} }} }} "
             'platform_name: "CUDA" runtime_version { major: 12 minor: 9 } '
             f'dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "{self.name}"'
         )
@@ -99,7 +100,7 @@ CARDS = {
 @contextmanager
 def gpu_branches() -> Iterator[None]:
     """The model takes the branches of a GPU while it is traced."""
-    with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
         yield
 
 
@@ -134,7 +135,7 @@ def compile_step(
     optimizer, _ = optim.make_optimizer(**config.optim, total_steps=STEPS, product_dtype=dtype)
     train = config.train
     state = abstract_state(model, optimizer, ema_decay=train.ema_decay, mesh=mesh)
-    step = make_step(
+    step: Any = make_step(
         model,
         optimizer,
         grad_accum_steps=train.grad_accum_steps,

@@ -56,8 +56,8 @@ def roofline(args: argparse.Namespace, overrides: list[str]) -> None:
         row[1] += kernel.count * kernel.bytes / 1e9
         row[2] += kernel.count * kernel.flops / 1e12
     total = [sum(row[i] for row in parts.values()) for i in range(3)]
-    collectives = Counter()
-    moved = Counter()
+    collectives: Counter[str] = Counter()
+    moved: Counter[str] = Counter()
     for kernel in kernels:
         if kernel.kind in hlo.COLLECTIVES:
             collectives[kernel.kind] += kernel.count

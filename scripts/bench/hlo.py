@@ -14,10 +14,9 @@ _TYPE = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 # Instructions that move nothing.
-_FREE = frozenset(
-    "parameter get-tuple-element tuple bitcast constant after-all call opt-barrier partition-id "
-    "async-start async-done copy-done all-reduce-done all-gather-done".split()
-)
+_FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "call"}
+_FREE |= {"opt-barrier", "partition-id", "async-start", "async-done", "copy-done"}
+_FREE |= {"all-reduce-done", "all-gather-done"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -145,13 +144,13 @@ def _kernel(one: Instruction, types, computations, times: int) -> Kernel:
 
 
 def _product(result: str, inputs, contracted: str, times: int, moved: int, where: str) -> Kernel:
-    kinds = [_TYPE.search(kind) for kind in (*inputs[:2], result)]
-    left, right, out = (kind[1] for kind in kinds)
-    dims = [int(dim) for dim in kinds[0][2].split(",")]
+    kinds = [_TYPE.findall(kind)[0] for kind in (*inputs[:2], result)]
+    left, right, out = (kind for kind, _ in kinds)
+    dims = [int(dim) for dim in kinds[0][1].split(",")]
     depth = 1
     for axis in re.findall(r"\d+", contracted):
         depth *= dims[int(axis)]
-    flops = 2 * _elements(kinds[2][2]) * depth
+    flops = 2 * _elements(kinds[2][1]) * depth
     return Kernel("product", f"{left}x{right}->{out}", times, moved, flops, where)
 
 
@@ -181,7 +180,7 @@ def _fusion_bytes(one: Instruction, body: list[Instruction], inputs: list[str]) 
 
 
 def _through_bitcasts(one: Instruction, users) -> list[Instruction]:
-    found = []
+    found: list[Instruction] = []
     for use in users[one.name]:
         again = use.op in ("bitcast", "transpose", "reshape", "copy")
         found += _through_bitcasts(use, users) if again and users[use.name] else [use]
