@@ -13,7 +13,7 @@ setup(
         "flax>=0.12,<0.14",
         "optax>=0.2.8,<0.4",
         "orbax-checkpoint>=0.12,<0.13",
-        "sentencepiece>=0.2.1,<0.4",
+        "sentencepiece>=0.2.1,!=0.2.2,<0.4",  # 0.2.2 aborts the process on this book
         "numpy>=2.0,<3",
         "ml_collections>=1.1,<2",
         "lxml>=5.2,<7",
