@@ -236,10 +236,18 @@ def test_evaluation_has_no_tf32():
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fsdp", "expected"), [(1, {"all-reduce"}), (8, {"all-gather", "reduce-scatter", "all-reduce"})]
+    ("fsdp", "expected"),
+    [
+        (1, {"all-reduce"}),
+        # The all-to-all moves the rows of the embedding tables that are looked up.
+        (8, {"all-gather", "reduce-scatter", "all-reduce", "all-to-all"}),
+    ],
 )
 def test_eight_devices_have_the_collectives_they_should(programs, fsdp, expected):
     compiled = programs("h100", layers=1, count=8, fsdp=fsdp)
     kernels = hlo.kernels(compiled.as_text())
     found = {kernel.kind for kernel in kernels if kernel.kind in hlo.COLLECTIVES}
     assert found == expected
+    rows = [k for k in kernels if k.kind == "all-to-all"]
+    windows = 64 * 256 * 768 * 4  # bytes of the looked-up embeddings of a step, float32
+    assert sum(kernel.count * kernel.bytes for kernel in rows) <= 2 * windows
