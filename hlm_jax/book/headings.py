@@ -192,7 +192,7 @@ _MISSPELT = re.compile(
 
 
 def misspelt(text: str, start: int, end: int, wanted: range, unit: str) -> list[Candidate]:
-    """Lines that are headings but for a slip (第十二张, 十二章), where all wanted are there."""
+    """Headings with a slip (第十二张, 十二章) for the wanted numbers; none unless all are found."""
     found = []
     for match in _MISSPELT.finditer(text, start, end):
         number = parse_numeral(match["n"] or match["m"])

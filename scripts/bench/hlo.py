@@ -15,8 +15,7 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 # Instructions that move nothing.
 _FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "call"}
-_FREE |= {"opt-barrier", "partition-id", "async-start", "async-done", "copy-done"}
-_FREE |= {"all-reduce-done", "all-gather-done"}
+_FREE |= {"opt-barrier", "partition-id", "async-start"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -116,7 +115,7 @@ def _walk(computations, name: str, times: int) -> Iterator[Kernel]:
             yield from _walk(computations, one.attribute(r"body=%?([\w.\-]+)"), times * trips)
         elif one.op == "call":
             yield from _walk(computations, one.attribute(r"to_apply=%?([\w.\-]+)"), times)
-        elif one.op not in _FREE:
+        elif one.op not in _FREE and not one.op.endswith("-done"):  # its -start is counted
             yield _kernel(one, types, computations, times)
 
 
