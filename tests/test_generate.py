@@ -27,6 +27,7 @@ from hlm_jax.model.generate import (
     stream,
 )
 from hlm_jax.model.gpt import GPT, GPTConfig
+from scripts.bench import gpu_program
 
 CFG = GPTConfig(
     "qwen3",
@@ -107,6 +108,20 @@ def test_the_same_seed_gives_the_same_tokens_however_they_are_dispatched(params)
     assert (made(params, sampling=others, n=40) != tokens).any(axis=1).all()
 
 
+def test_a_gpu_decodes_in_loops_of_a_known_length(params):
+    expected = made(params, n=21)
+    program.cache_clear()
+    with gpu_program.gpu_branches():
+        rows = [GREEDY] * len(PROMPTS)
+        blocks = list(stream(MODEL, params, PROMPTS, rows, max_new_tokens=21, dispatch_tokens=8))
+        compiled = program(MODEL, CFG.block_size, 8, 0)
+    program.cache_clear()
+    np.testing.assert_array_equal(np.concatenate([b.tokens for b in blocks], 1), expected)
+    sizes = {block.tokens.shape[1] for block in blocks}
+    assert sizes <= {1, 2, 4, 8}
+    assert compiled.decode._cache_size() == len(sizes)  # one program for each length
+
+
 def test_rows_of_different_settings_equal_the_rows_alone(params):
     tokens = made(params, sampling=DIFFERENT)
     for row, (prompt, sampling) in enumerate(zip(PROMPTS, DIFFERENT, strict=True)):
@@ -185,9 +200,9 @@ def test_closing_the_stream_cancels_what_was_not_dispatched(params, monkeypatch)
     compiled = program(MODEL, CFG.block_size, 8, 0)
     decode, counts = compiled.decode, []
 
-    def counted(*args):
-        counts.append(args[-1])
-        return decode(*args)
+    def counted(*args, **more):
+        counts.append(more["count"])
+        return decode(*args, **more)
 
     monkeypatch.setattr(compiled, "decode", counted)
     rest = dict(max_new_tokens=10**6, dispatch_tokens=8)

@@ -12,7 +12,7 @@ import pytest
 from hlm_jax import config as configs
 from hlm_jax.model import gpt as model_module
 from hlm_jax.model.gpt import GPT, init_cache
-from hlm_jax.model.layers import dropout, einsum
+from hlm_jax.model.layers import dropout, dropout_seeds, einsum
 from hlm_jax.model.losses import token_losses
 from hlm_jax.model.shape import GPTConfig
 
@@ -121,9 +121,10 @@ def test_fused_attention_is_the_same_function(form):
     fused = GPT(model.cfg, "float32", "fused")
     ids = tokens()
     np.testing.assert_allclose(logits(fused, params, ids), logits(model, params, ids), atol=2e-6)
-    key = jax.random.key(0)  # with dropout there is no fused form: the plain one is used
+    # Padding has no fused form: the plain one is used.
+    pad = jnp.arange(len(ids)) % 3
     np.testing.assert_array_equal(
-        logits(fused, params, ids, dropout_key=key), logits(model, params, ids, dropout_key=key)
+        logits(fused, params, ids, pad_B=pad), logits(model, params, ids, pad_B=pad)
     )
 
 
@@ -194,12 +195,12 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_its_key(form):
     np.testing.assert_array_equal(logits(model, params, ids, dropout_key=jax.random.key(1)), plain)
 
 
-def masks(key, shape=(64, 4096)):
-    return np.asarray(dropout(jnp.ones(shape), 0.1, key)) == 0
+def masks(seed, shape=(64, 4096)):
+    return np.asarray(dropout(jnp.ones(shape), 0.1, seed)) == 0
 
 
 def test_dropout_masks_are_as_random_as_they_should_be():
-    mask = masks(jax.random.key(0))
+    mask = masks(jax.random.bits(jax.random.key(0), 2))
     n = mask.size
     sigma = math.sqrt(0.1 * 0.9 / n)
     assert abs(mask.mean() - 0.1) < 4 * sigma
@@ -212,13 +213,35 @@ def test_dropout_masks_are_as_random_as_they_should_be():
     for shift in (1, 2, 64, 127, 4095):  # neighbours in a row, the same column of the next row
         assert abs(correlation(mask.ravel()[shift:], mask.ravel()[:-shift])) < 5 / math.sqrt(n)
     for other in (
-        jax.random.key(1),
-        jax.random.fold_in(jax.random.key(0), 1),
-        jax.random.fold_in(jax.random.key(0), 2),
+        jax.random.bits(jax.random.key(1), 2),
+        jnp.array([0, 1], jnp.uint32),
+        jnp.array([1, 0], jnp.uint32),
     ):
         assert abs(correlation(mask, masks(other))) < 5 / math.sqrt(n)
-    kept = np.asarray(dropout(jnp.ones((4, 4)), 0.1, jax.random.key(0)))
+    kept = np.asarray(dropout(jnp.ones((4, 4)), 0.1, jnp.array([5, 6], jnp.uint32)))
     assert set(np.unique(kept)) <= {0.0, np.float32(1 / 0.9)}
+
+
+def test_the_seeds_of_a_step_are_those_of_one_fold_for_each_place():
+    key, fold = jax.random.key(7), jax.random.fold_in
+    seeds = dropout_seeds(key, 3, [0, 128])
+
+    def words(key):
+        return np.asarray(jax.random.bits(key, (2,), jnp.uint32))
+
+    np.testing.assert_array_equal(seeds.embedding, words(fold(key, 3)))
+    for layer in range(3):
+        own = fold(key, layer)
+        for part, first in enumerate((0, 128)):
+            np.testing.assert_array_equal(
+                seeds.attention[layer, part], words(fold(fold(own, 0), first))
+            )
+        for branch in (0, 1):
+            np.testing.assert_array_equal(
+                seeds.branches[layer, branch], words(fold(own, branch + 1))
+            )
+    everything = np.concatenate([np.asarray(x).reshape(-1, 2) for x in seeds])
+    assert len(np.unique(everything, axis=0)) == 1 + 3 * (2 + 2)
 
 
 def test_dropout_does_not_depend_on_sharding():
@@ -228,7 +251,7 @@ def test_dropout_does_not_depend_on_sharding():
 
     x = jnp.ones((8, 32))
     sharded = jax.device_put(x, NamedSharding(make_mesh(), PartitionSpec(("data", "fsdp"))))
-    drop = jax.jit(lambda x: dropout(x, 0.5, jax.random.key(3)))
+    drop = jax.jit(lambda x: dropout(x, 0.5, jnp.array([3, 4], jnp.uint32)))
     np.testing.assert_array_equal(drop(sharded), drop(x))
 
 

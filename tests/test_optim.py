@@ -13,6 +13,7 @@ from hlm_jax.training.optim import (
     orthogonalise,
     scale_by_muon,
 )
+from scripts.bench.gpu_program import gpu_branches
 
 OPTIONS = {
     "name": "adamw",
@@ -163,3 +164,67 @@ def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, 
     found, _ = ours.update(two, state, params)
     mixed = two["tall"]["kernel"] + 0.95 * (two["tall"]["kernel"] + 0.95 * one["tall"]["kernel"])
     np.testing.assert_allclose(found["tall"]["kernel"], orthogonalise(mixed, dtype), atol=1e-6)
+
+
+# Two layers of a square, a wide, another wide and a tall matrix: three shapes, of 8 matrices.
+SHAPES = {"out": (8, 8), "qkv": (8, 24), "up": (8, 20), "down": (20, 8)}
+
+
+def hidden_grads():
+    rng = np.random.default_rng(0)
+    return [
+        {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in SHAPES.items()}
+        for _ in range(2)
+    ]
+
+
+def jitted(muon):
+    """gradients -> (updates, state) of a first step, and the same with the branches of a GPU."""
+    grads = hidden_grads()
+    traced = jax.jit(lambda grads: muon.update(grads, muon.init(grads))).trace(grads)
+    with gpu_branches():
+        gpu = jax.jit(lambda grads: muon.update(grads, muon.init(grads))).trace(grads)
+    return traced.lower(), gpu.lower()
+
+
+# Sums in another order round some operands of the next half product the other way, and ten such
+# products follow one another. float32 has no such rounding.
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 10 * 2**-8), ("float16", 10 * 2**-11)]
+)
+def test_a_gpu_stacks_matrices_of_a_shape_and_moves_each_as_alone(dtype, tolerance):
+    alone, stacked = (x.compile()(hidden_grads()) for x in jitted(scale_by_muon(0.95, dtype)))
+    for found, expected in zip(jax.tree.leaves(stacked[0]), jax.tree.leaves(alone[0]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+    jax.tree.map(np.testing.assert_array_equal, stacked[1], alone[1])
+
+
+def test_a_gpu_runs_one_loop_for_each_shape_and_a_cpu_one_for_each_matrix():
+    alone, stacked = (x.as_text() for x in jitted(scale_by_muon(0.95, "bfloat16")))
+    assert alone.count("stablehlo.while") == 8
+    assert stacked.count("stablehlo.while") == 3
+    assert stacked.count("stablehlo.dot_general") == 3 * 3
+    for shape in ("2x8x8", "2x8x24", "4x8x20"):  # half operands, float32 sums
+        types = f"(tensor<{shape}xbf16>, tensor<{shape}xbf16>) -> tensor<{shape[0]}x8x8xf32>"
+        assert types in stacked
+
+
+def test_a_gpu_does_not_round_float32_operands_of_muon_to_tf32():
+    stacked = jitted(scale_by_muon(0.95, "float32"))[1].as_text()
+    assert stacked.count("precision = [HIGHEST, HIGHEST]") == 3 * 3
+
+
+def test_a_cpu_runs_muon_matrix_by_matrix():
+    """The same program, so the same bits."""
+
+    def moved(x):
+        return orthogonalise(x, "bfloat16") * max(1.0, x.shape[1] / x.shape[0]) ** 0.5
+
+    by_matrix = optax.chain(
+        optax.trace(0.95, nesterov=True),
+        optax.stateless(lambda updates, _: jax.tree.map(moved, updates)),
+    )
+    ours, expected = (
+        jitted(muon)[0].as_text() for muon in (scale_by_muon(0.95, "bfloat16"), by_matrix)
+    )
+    assert ours == expected

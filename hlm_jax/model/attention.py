@@ -23,18 +23,18 @@ _TILES = ((0, 0), (1, 0), (1, 1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def half_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
+def half_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
     """softmax(q k / sqrt(K)) v where no query sees a later key, in the type of q, k and v.
 
     Args:
       mask_BTS: what a query may see.
-      key_data: of the key of the dropout of probabilities; None for none.
+      seed: uint32 [2], of the dropout of probabilities; None for none.
       rate: of that dropout; 0 for none.
     """
-    return _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate)[0]
+    return _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate)[0]
 
 
-def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
+def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
     half, width = q_BHTK.dtype, q_BHTK.shape[-1]
     q, k, v = _halves(q_BHTK), _halves(k_BHSK), _halves(v_BHSK)
     masks = [_halves(row, 2) for row in _halves(mask_BTS, 1)]
@@ -44,11 +44,9 @@ def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
         log_sum_exp(*(x for (row, _), x in scaled.items() if row == i)) for i in range(len(q))
     ]
     weights = {}
-    for number, ((i, j), x) in enumerate(scaled.items()):
+    for (i, j), x in scaled.items():
         weight = jnp.exp(x - log_sum[i][..., None])
-        if rate:
-            weight = dropped(weight, rate, _tile_key(key_data, number))
-        weights[i, j] = weight.astype(half)
+        weights[i, j] = _dropped_tile(weight, rate, seed, i, j, k_BHSK).astype(half)
     y = [
         _sum(
             _apart_product("BHTS,BHSK->BHTK", w, v[j])
@@ -57,16 +55,16 @@ def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, key_data, rate):
         )
         for i in range(len(q))
     ]
-    return jnp.concatenate(y, 2), (q, k, v, masks, key_data, scores, log_sum, weights, y)
+    return jnp.concatenate(y, 2), (q, k, v, masks, seed, scores, log_sum, weights, y)
 
 
 def _backward(rate, saved, grad_BHTK):
-    q, k, v, masks, key_data, scores, log_sum, weights, y = saved
+    q, k, v, masks, seed, scores, log_sum, weights, y = saved
     half, width = y[0].dtype, y[0].shape[-1]
     grad = _halves(grad_BHTK.astype(half))
     # Hidden from XLA, which would keep the float32 probabilities of the forward pass instead.
     scores, log_sum = jax.lax.optimization_barrier((scores, log_sum))
-    key_data = None if key_data is None else jax.lax.optimization_barrier(key_data)
+    seed = None if seed is None else jax.lax.optimization_barrier(seed)
     # The sum over keys of weight x its gradient, by way of the output (Dao et al., section 3.1).
     rows = [
         (g.astype(jnp.float32) * o.astype(jnp.float32)).sum(-1)
@@ -75,11 +73,10 @@ def _backward(rate, saved, grad_BHTK):
     grad_q: list[list[jax.Array]] = [[] for _ in q]
     grad_k: list[list[jax.Array]] = [[] for _ in q]
     grad_v: list[list[jax.Array]] = [[] for _ in q]
-    for number, ((i, j), s) in enumerate(scores.items()):
+    for (i, j), s in scores.items():
         q_i, k_j, v_j, grad_i = _apart(q[i], k[j], v[j], grad[i])
         grad_weight = product("BHTK,BHSK->BHTS", grad_i, v_j, half).astype(jnp.float32)
-        if rate:
-            grad_weight = dropped(grad_weight, rate, _tile_key(key_data, number))
+        grad_weight = _dropped_tile(grad_weight, rate, seed, i, j, grad_BHTK)
         weight = jnp.exp(_scaled(s, masks[i][j], width) - log_sum[i][..., None])
         grad_scores = weight * (grad_weight - rows[i][..., None]) * width**-0.5
         grad_scores = grad_scores.astype(half)
@@ -123,5 +120,10 @@ def _scaled(scores_BHTS, mask_BTS, width):
     return jnp.where(mask_BTS[:, None], scores, _MASKED)
 
 
-def _tile_key(key_data, number):
-    return jax.random.fold_in(jax.random.wrap_key_data(key_data), number)
+def _dropped_tile(x_BHTS, rate, seed, i, j, like_BHSK):
+    """Dropout of tile i, j of scores that are as long as this array, and as wide."""
+    batch, heads, length, _ = like_BHSK.shape
+    if not rate:
+        return x_BHTS
+    start = (0, 0, i * (length // 2), j * (length // 2))
+    return dropped(x_BHTS, rate, seed, start=start, whole=(batch, heads, length, length))

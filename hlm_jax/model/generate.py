@@ -210,7 +210,17 @@ class Program:
         self._model, self.slots = model, slots
         self.dispatch_tokens, self.top_logprobs = dispatch_tokens, top_logprobs
         self.prefill = jax.jit(self._prefill)
-        self.decode = jax.jit(self._decode, donate_argnums=1)
+        # A GPU asks the host before every turn of a loop whose count is not part of the program.
+        static = ("count",) if jax.default_backend() == "gpu" else ()
+        self.decode = jax.jit(self._decode, donate_argnames="state", static_argnames=static)
+
+    def count(self, most: int) -> int:
+        """How many tokens the next dispatch makes, of `most` at most.
+
+        On a GPU a power of two, so that a few programs serve every length.
+        """
+        count = min(most, self.dispatch_tokens)
+        return 1 << (count.bit_length() - 1) if jax.default_backend() == "gpu" else count
 
     def _forward(self, params, tokens_BT, **more) -> Any:
         return self._model.apply({"params": params}, tokens_BT, **more)
@@ -343,9 +353,9 @@ def _stream(
         cache, logits_BV = compiled.prefill(params, tokens_BT, pad_B)
         state, slot = _State(cache, logits_BV, seen_BV, state_B), width
         while made < max_new_tokens and slot < block_size:
-            count = min(compiled.dispatch_tokens, max_new_tokens - made, block_size - slot)
+            count = compiled.count(min(max_new_tokens - made, block_size - slot))
             state, arrays = compiled.decode(
-                params, state, settings, tables, pad_B, slot, made, count
+                params, state, settings, tables, pad_B, slot, made, count=count
             )
             block = Block(*(np.asarray(x)[:, :count] for x in arrays))
             for ids, new in zip(rows, block.tokens.tolist(), strict=True):

@@ -15,8 +15,11 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import Mesh, PartitionSpec
 
 from hlm_jax.model.attention import half_attention
+from hlm_jax.model.flash import flash_attention
 from hlm_jax.model.layers import (
     INIT_STD,
     Dense,
@@ -24,6 +27,7 @@ from hlm_jax.model.layers import (
     RMSNorm,
     activation_dtype,
     dropout,
+    dropout_seeds,
     einsum,
     gelu,
     rotate,
@@ -68,21 +72,54 @@ def _extended(cache_GSK, new_BHTK, start):
     return jax.lax.dynamic_update_slice(cache_GSK, new_GTK, (0, start, 0))
 
 
-def _site(key, number: int):
-    return None if key is None else jax.random.fold_in(key, number)
+@jax.custom_vjp
+def _positions(table_SD, position_BT):
+    """Rows of the table, for positions 0, 1, … in every row of the batch.
+
+    Their gradient is a sum over the batch. Autodiff would scatter the rows one by one.
+    """
+    return table_SD[position_BT]
 
 
-def _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, dtype):
+def _positions_backward(table_SD, grad_BTD):
+    # For the sum XLA would put the batch last in all arrays of the residual stream, and the whole
+    # step would move a quarter more bytes.
+    grad_TD = with_layout_constraint(grad_BTD, Layout((0, 1, 2))).sum(0)
+    return jnp.zeros_like(table_SD).at[: len(grad_TD)].set(grad_TD), None
+
+
+_positions.defvjp(lambda table, position: (table[position], table), _positions_backward)
+
+
+def query_rows(length: int) -> int:
+    """How many queries share one product of float32 attention in a window of this length."""
+    return QUERY_ROWS if jax.default_backend() == "cpu" else length
+
+
+def _fused_attention(q_BTHK, k_BSHK, v_BSHK, dtype):
     """cuDNN's flash attention on a GPU, the same function through XLA elsewhere; no dropout.
 
-    cuDNN needs compute capability >= 8.0 and half precision.
+    No query sees a later key. cuDNN needs compute capability >= 8.0 and half precision.
     """
-    q_BTHK, k_BSHK, v_BSHK = (x.swapaxes(1, 2).astype(dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
     implementation: Literal["cudnn", "xla"] = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    y_BTHK = jax.nn.dot_product_attention(
-        q_BTHK, k_BSHK, v_BSHK, mask=mask_BTS[:, None], implementation=implementation
-    )
-    return y_BTHK.swapaxes(1, 2)
+    heads = (x.astype(dtype) for x in (q_BTHK, k_BSHK, v_BSHK))
+    return jax.nn.dot_product_attention(*heads, is_causal=True, implementation=implementation)
+
+
+def _flash_attention(qkv_BT3HK, rate, seed, mesh):
+    """The project's kernel, which has dropout; over a mesh every device has its own rows."""
+    seed = jnp.append(seed, jnp.uint32(0))
+    if mesh is None or mesh.size == 1:
+        return flash_attention(qkv_BT3HK, seed, rate)
+
+    def local(qkv_BT3HK, seed):
+        device = jax.lax.axis_index(mesh.axis_names).astype(jnp.uint32)
+        return flash_attention(qkv_BT3HK, seed.at[2].set(device * len(qkv_BT3HK)), rate)
+
+    rows = PartitionSpec(mesh.axis_names)
+    specs = (rows, PartitionSpec())
+    each = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+    return each(qkv_BT3HK, seed)
 
 
 class Attention(nn.Module):
@@ -95,9 +132,10 @@ class Attention(nn.Module):
     cfg: GPTConfig
     dtype: str
     attention: str
+    mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
+    def __call__(self, x_BTD, position_BT, mask_BTS, causal, kv, start, seeds):
         cfg = self.cfg
         qwen3 = cfg.form == "qwen3"
         batch, length, _ = x_BTD.shape
@@ -113,10 +151,16 @@ class Attention(nn.Module):
             k_GSK, v_GSK = _extended(kv[0], k_BHSK, start), _extended(kv[1], v_BHSK, start)
             kv = k_GSK, v_GSK
             y_BHTK = self._attend_cached(q_BHTK, k_GSK, v_GSK, mask_BTS)
-        elif self.attention == "fused" and (key is None or cfg.dropout == 0.0):
-            y_BHTK = _fused_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, self.dtype)
+        elif self.attention == "fused" and causal:
+            heads = [x.swapaxes(1, 2) for x in (q_BHTK, k_BHSK, v_BHSK)]
+            if seeds is None:
+                y_BTHK = _fused_attention(heads[0], heads[1], heads[2], self.dtype)
+            else:
+                qkv = (jnp.stack(heads, 2) if qwen3 else qkv).astype(self.dtype)
+                y_BTHK = _flash_attention(qkv, cfg.dropout, seeds[0], self.mesh)
+            y_BHTK = y_BTHK.swapaxes(1, 2)
         else:
-            y_BHTK = self._attend(q_BHTK, k_BHSK, v_BHSK, mask_BTS, _site(key, 0))
+            y_BHTK = self._attend(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seeds)
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         out = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")
@@ -132,7 +176,7 @@ class Attention(nn.Module):
         weight_GTS = weight_BHTS.reshape(scores_GTS.shape)
         return einsum("GTS,GSK->GTK", weight_GTS, v_GSK, self.dtype).reshape(q_BHTK.shape)
 
-    def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, key):
+    def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, seeds):
         """softmax(q k / sqrt(K)) v, where no query sees a later key.
 
         A CPU leaves out most of the scores that the mask would discard. Scores are bound by memory
@@ -143,12 +187,11 @@ class Attention(nn.Module):
         half = activation_dtype(self.dtype)
         if half != jnp.float32:
             heads = (x.astype(half) for x in (q_BHTK, k_BHSK, v_BHSK))
-            key_data = None if key is None else jax.random.key_data(key)
-            rate = 0.0 if key is None else self.cfg.dropout
-            return half_attention(*heads, mask_BTS, key_data, rate)
-        rows = QUERY_ROWS if jax.default_backend() == "cpu" else length
-        parts = []
-        for first in range(0, length, rows):
+            if seeds is None:
+                return half_attention(*heads, mask_BTS, None, 0.0)
+            return half_attention(*heads, mask_BTS, seeds[0], self.cfg.dropout)
+        parts, rows = [], query_rows(length)
+        for number, first in enumerate(range(0, length, rows)):
             queries, keys = slice(first, first + rows), slice(first + rows)
             q, k = q_BHTK[:, :, queries], k_BHSK[:, :, keys]
             scores_BHTS = einsum("BHTK,BHSK->BHTS", q, k, self.dtype, jnp.float32)
@@ -156,7 +199,9 @@ class Attention(nn.Module):
                 mask_BTS[:, None, queries, keys], scores_BHTS * self.cfg.head_width**-0.5, _MASKED
             )
             weight_BHTS = dropout(
-                jax.nn.softmax(scores_BHTS, axis=-1), self.cfg.dropout, _site(key, first)
+                jax.nn.softmax(scores_BHTS, axis=-1),
+                self.cfg.dropout,
+                None if seeds is None else seeds[number],
             )
             parts.append(einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK[:, :, keys], self.dtype))
         return jnp.concatenate(parts, axis=2)
@@ -189,17 +234,18 @@ class Block(nn.Module):
     cfg: GPTConfig
     dtype: str
     attention: str
+    mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, x_BTD, position_BT, mask_BTS, kv, start, key):
+    def __call__(self, x_BTD, position_BT, mask_BTS, causal, kv, start, seeds):
         norm = RMSNorm if self.cfg.form == "qwen3" else LayerNorm
         h_BTD = norm(self.dtype, name="attention_norm")(x_BTD)
-        h_BTD, kv = Attention(self.cfg, self.dtype, self.attention, name="attention")(
-            h_BTD, position_BT, mask_BTS, kv, start, key
-        )
-        x_BTD += dropout(h_BTD, self.cfg.dropout, _site(key, 1))
+        attention = Attention(self.cfg, self.dtype, self.attention, self.mesh, name="attention")
+        attention_seeds, branch = (None, (None, None)) if seeds is None else seeds
+        h_BTD, kv = attention(h_BTD, position_BT, mask_BTS, causal, kv, start, attention_seeds)
+        x_BTD += dropout(h_BTD, self.cfg.dropout, branch[0])
         h_BTD = MLP(self.cfg, self.dtype, name="mlp")(norm(self.dtype, name="mlp_norm")(x_BTD))
-        return x_BTD + dropout(h_BTD, self.cfg.dropout, _site(key, 2)), kv
+        return x_BTD + dropout(h_BTD, self.cfg.dropout, branch[1]), kv
 
 
 class GPT(nn.Module):
@@ -207,12 +253,14 @@ class GPT(nn.Module):
 
     Attributes:
       dtype: of the operands of every matrix product; sums and all else are float32.
-      attention: "xla", or "fused" where there is neither a cache nor dropout.
+      attention: "xla", or "fused" where there is neither a cache nor padding.
+      mesh: the devices over which the rows of a batch are cut; fused attention needs to know.
     """
 
     cfg: GPTConfig
     dtype: str = "float32"
     attention: str = "xla"
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -241,6 +289,7 @@ class GPT(nn.Module):
             raise ValueError("dropout with a cache: pass one of cache and dropout_key")
         cfg = self.cfg
         batch, length = tokens_BT.shape
+        causal = cache is None and pad_B is None
         pad_B = jnp.zeros(batch, jnp.int32) if pad_B is None else pad_B
         slot_T = start + jnp.arange(length)
         slot_S = jnp.arange(length if cache is None else cache.size)
@@ -254,14 +303,18 @@ class GPT(nn.Module):
         x_BTD = embedding_VD[tokens_BT]
         if cfg.form == "gpt2":
             table = self.param("position_embedding", initial, (cfg.block_size, cfg.n_embd))
-            x_BTD += table[position_BT]
-        x_BTD = dropout(x_BTD, cfg.dropout, _site(dropout_key, cfg.n_layer))
+            x_BTD += _positions(table, position_BT) if causal else table[position_BT]
+        seeds = None
+        if dropout_key is not None and cfg.dropout:
+            starts = range(0, length, query_rows(length))
+            seeds = dropout_seeds(dropout_key, cfg.n_layer, starts)
+            x_BTD = dropout(x_BTD, cfg.dropout, seeds.embedding)
         keys, values = [], []
         for i in range(cfg.n_layer):
             kv = None if cache is None else (cache.keys[i], cache.values[i])
-            x_BTD, kv = Block(cfg, self.dtype, self.attention, name=f"block_{i}")(
-                x_BTD, position_BT, mask_BTS, kv, start, _site(dropout_key, i)
-            )
+            block = Block(cfg, self.dtype, self.attention, self.mesh, name=f"block_{i}")
+            own = None if seeds is None else (seeds.attention[i], seeds.branches[i])
+            x_BTD, kv = block(x_BTD, position_BT, mask_BTS, causal, kv, start, own)
             if kv is not None:
                 keys.append(kv[0])
                 values.append(kv[1])

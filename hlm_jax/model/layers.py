@@ -6,7 +6,7 @@ Axis letters: hlm_jax/model/__init__.py.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -80,57 +80,108 @@ def _einsum_backward(spec, dtype, out_dtype, saved, grad):
 _einsum.defvjp(_einsum_forward, _einsum_backward)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes entries with probability `rate` and scales the rest; the identity without a key.
+class DropoutSeeds(NamedTuple):
+    """Two words of seed, uint32, for every dropout of a step.
 
-    The bits are `random_bits`: a few integer operations instead of a cipher's rounds, and the same
-    mask on any number of devices. On a GPU the backward pass computes them again: to store a mask
-    and read it takes longer.
+    Attributes:
+      embedding: [2].
+      attention: [L, P, 2], of P parts of the queries.
+      branches: [L, 2, 2], of what attention and MLP add to the residual.
     """
-    if key is None or rate == 0.0:
+
+    embedding: jax.Array
+    attention: jax.Array
+    branches: jax.Array
+
+
+def dropout_seeds(key: jax.Array, n_layer: int, starts: Sequence[int]) -> DropoutSeeds:
+    """The seeds under a key, all at once: one by one, each would take several kernels of a GPU.
+
+    Args:
+      starts: the first query of each part.
+    """
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    layers = fold(key, jnp.arange(n_layer + 1))
+    sites = jax.vmap(fold, (0, None))(layers[:-1], jnp.arange(3))
+    attention = jax.vmap(fold, (0, None))(sites[:, 0], jnp.asarray(starts))
+    words = jax.vmap(_words)
+    return DropoutSeeds(
+        _words(layers[-1]), jax.vmap(words)(attention), jax.vmap(words)(sites[:, 1:])
+    )
+
+
+def _words(key):
+    return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def dropout(x: jax.Array, rate: float, seed: jax.Array | None) -> jax.Array:
+    """Zeroes entries with probability `rate` and scales the rest; the identity without a seed.
+
+    The bits are hashes of the index: a few integer operations instead of a cipher's rounds, and the
+    same mask on any number of devices. On a GPU the backward pass computes them again: to store a
+    mask and read it takes longer.
+    """
+    if seed is None or rate == 0.0:
         return x
     if jax.default_backend() == "gpu":
-        return _recomputed_dropout(x, rate, jax.random.key_data(key))
-    return dropped(x, rate, key)
+        return _recomputed_dropout(x, rate, seed)
+    return dropped(x, rate, seed)
 
 
-def dropped(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """`dropout` with a key and a rate above 0; its own transpose in x."""
-    keep = random_bits(x.shape, key) >= jnp.uint32(rate * 2**32)
-    return jnp.where(keep, x * (1.0 / (1.0 - rate)), 0).astype(x.dtype)
+def dropped(
+    x: jax.Array,
+    rate: float,
+    seed: jax.Array,
+    *,
+    start: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> jax.Array:
+    """`dropout` with a seed and a rate above 0; its own transpose in x.
+
+    Args:
+      start, whole: of an array of shape `whole`, x is the part that begins at these indices.
+    """
+    bits = hashed(_index(x.shape, start or (0,) * x.ndim, whole or x.shape), seed)
+    return jnp.where(bits >= jnp.uint32(rate * 2**32), x * (1.0 / (1.0 - rate)), 0).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _recomputed_dropout(x, rate, key_data):
-    return dropped(x, rate, jax.random.wrap_key_data(key_data))
+def _recomputed_dropout(x, rate, seed):
+    return dropped(x, rate, seed)
 
 
-def _recomputed_dropout_backward(rate, key_data, grad):
-    return dropped(grad, rate, again(key_data)), None
+def _recomputed_dropout_backward(rate, seed, grad):
+    # Hidden from XLA, which would keep the mask of the forward pass instead.
+    return dropped(grad, rate, jax.lax.optimization_barrier(seed)), None
 
 
 _recomputed_dropout.defvjp(
-    lambda x, rate, key_data: (_recomputed_dropout(x, rate, key_data), key_data),
+    lambda x, rate, seed: (_recomputed_dropout(x, rate, seed), seed),
     _recomputed_dropout_backward,
 )
 
 
-def again(key_data: jax.Array) -> jax.Array:
-    """The key of the forward pass, hidden from XLA, so that it does not keep what it computed."""
-    return jax.random.wrap_key_data(jax.lax.optimization_barrier(key_data))
-
-
 def random_bits(shape: Sequence[int], key: jax.Array) -> jax.Array:
-    """Random uint32 of this shape, cheap and independent of how the array is cut over devices.
+    """Random uint32 of this shape, cheap and independent of how the array is cut over devices."""
+    return hashed(_index(shape, (0,) * len(shape), shape), _words(key))
 
-    Each is an integer hash of the entry's index under the key: `lowbias32` of Chris Wellons'
-    "Prospecting for Hash Functions" (2018).
-    """
+
+def _index(shape, start, whole):
+    """The number of every entry of a part, in the whole array read row by row; modulo 2**32."""
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
-        stride = jnp.uint32(math.prod(shape[axis + 1 :]) % 2**32)
-        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
-    seed = jax.random.bits(key, (2,), jnp.uint32)
+        stride = math.prod(whole[axis + 1 :])
+        index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        if start[axis]:
+            index += jnp.uint32(start[axis] * stride % 2**32)
+    return index
+
+
+def hashed(index: jax.Array, seed: Any) -> jax.Array:
+    """Random uint32 for indices, under two words of seed.
+
+    `lowbias32` of Chris Wellons' "Prospecting for Hash Functions" (2018), twice.
+    """
     return _hash(_hash(index ^ seed[0]) ^ seed[1])
 
 
