@@ -3,7 +3,7 @@
 Optax does the work, except for Muon's matrix products.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from hlm_jax.errors import UserError
+from hlm_jax.model import layers
 
 
 def make_schedule(
@@ -53,9 +54,7 @@ def orthogonalise(x: jax.Array, dtype) -> jax.Array:
     """
 
     def product(spec, a, b):
-        return jnp.einsum(
-            spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32
-        )
+        return layers.product(spec, a.astype(dtype), b.astype(dtype), jnp.float32)
 
     def closer(_, x):
         gram = product("ik,jk->ij", x, x)
@@ -70,6 +69,23 @@ def orthogonalise(x: jax.Array, dtype) -> jax.Array:
     return x.T if tall else x
 
 
+def orthogonalise_stacked(xs: list[jax.Array], dtype) -> list[jax.Array]:
+    """`orthogonalise` of each [in, out], in one loop for all matrices of a shape, [N, in, out].
+
+    A tall matrix joins the wide ones of its transposed shape. A GPU has few kernels to launch then,
+    and large ones. A CPU takes longer than with a loop for each matrix.
+    """
+    xs = jax.lax.optimization_barrier(xs)  # XLA would compute the momentum again for the stack.
+    tall = [x.shape[0] > x.shape[1] for x in xs]
+    xs = [x.T if flip else x for x, flip in zip(xs, tall, strict=True)]
+    for shape in sorted({x.shape for x in xs}):
+        members = [i for i, x in enumerate(xs) if x.shape == shape]
+        stack = jnp.stack([xs[i] for i in members])
+        for i, y in zip(members, jax.vmap(lambda x: orthogonalise(x, dtype))(stack), strict=True):
+            xs[i] = y
+    return [x.T if flip else x for x, flip in zip(xs, tall, strict=True)]
+
+
 def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
     """Orthogonalised Nesterov momentum, scaled by sqrt(max(1, out / in)).
 
@@ -77,9 +93,11 @@ def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
     """
 
     def update(updates, _params):
-        return jax.tree.map(
-            lambda x: orthogonalise(x, dtype) * max(1.0, x.shape[1] / x.shape[0]) ** 0.5, updates
-        )
+        xs, tree = jax.tree.flatten(updates)
+        ys: Iterable[jax.Array] = (orthogonalise(x, dtype) for x in xs)
+        if jax.default_backend() == "gpu":
+            ys = orthogonalise_stacked(xs, dtype)
+        return jax.tree.unflatten(tree, (y * max(1.0, y.shape[1] / y.shape[0]) ** 0.5 for y in ys))
 
     return optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(update))
 
