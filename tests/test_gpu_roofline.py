@@ -199,7 +199,7 @@ def test_the_default_text_has_as_many_tokens_as_the_command_believes(edition, he
     tokenizer = train_tokenizer(
         [chapter.text for chapter in chapters],
         vocab_size=config.model.vocab_size,
-        **config.tokenizer,
+        character_coverage=config.tokenizer.character_coverage,
     )
     tokens = windows.token_stream(tokenizer, chapters)
     assert len(tokens) == gpu_roofline.TRAINING_TOKENS[held_out]

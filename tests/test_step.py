@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import math
@@ -15,6 +16,7 @@ from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.mesh import local_copy, make_mesh
 from hlm_jax.training.objective import corrupt, corruption_schedule, loss_fn, taught
 from hlm_jax.training.step import LossScale, abstract_state, init_state, make_step
+from scripts.bench import gpu_program
 
 CFG = GPTConfig(
     "gpt2",
@@ -36,8 +38,13 @@ def batches(n, seed=0):
 
 
 @functools.cache
-def compiled(n_devices=1, grad_accum_steps=1, ema_decay=0.0, dropout=0.1, fsdp=1, dtype="float32"):
-    """(a function that makes a fresh state, the jitted step) of a setting, once per session."""
+def compiled(
+    n_devices=1, grad_accum_steps=1, ema_decay=0.0, dropout=0.1, fsdp=1, dtype="float32", gpu=False
+):
+    """(a function that makes a fresh state, the jitted step) of a setting, once per session.
+
+    `gpu` only keeps a step with a GPU's branches apart; it is compiled where it is first called.
+    """
     mesh, model = (
         make_mesh(fsdp, jax.devices()[:n_devices]),
         GPT(dataclasses.replace(CFG, dropout=dropout), dtype),
@@ -53,9 +60,11 @@ def compiled(n_devices=1, grad_accum_steps=1, ema_decay=0.0, dropout=0.1, fsdp=1
 def run(n_devices=1, *, n_steps=4, data=None, **setting):
     fresh, step = compiled(n_devices, **setting)
     state, losses = fresh(), []
-    for batch in data or batches(n_steps):
-        state, metrics = step(state, batch[None], jax.random.key(1))
-        losses.append(float(metrics["loss"][0]))
+    branches = gpu_program.gpu_branches if setting.get("gpu") else contextlib.nullcontext
+    with branches():
+        for batch in data or batches(n_steps):
+            state, metrics = step(state, batch[None], jax.random.key(1))
+            losses.append(float(metrics["loss"][0]))
     return losses, state
 
 
@@ -87,13 +96,15 @@ def smooth(losses, n=25):
     return np.convolve(losses, np.ones(n) / n, mode="valid")
 
 
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_loss_curves_of_every_dtype_follow_float32(dtype):
+def test_loss_curves_of_every_dtype_follow_float32(dtype, gpu):
     """Sequences with something to learn: every token is the one before plus a fixed stride."""
     rng = np.random.default_rng(0)
     starts, strides = rng.integers(0, 61, (300, 8, 1)), rng.integers(1, 4, (300, 8, 1))
     data = list(((starts + strides * np.arange(17)) % 61).astype(np.int32))
-    expected, found = (smooth(run(data=data, dtype=d)[0]) for d in ("float32", dtype))
+    expected = smooth(run(data=data)[0])
+    found = smooth(run(data=data, dtype=dtype, gpu=gpu)[0])
     assert expected[-1] < 0.6 * expected[0]
     np.testing.assert_allclose(found, expected, atol=0.05)
 

@@ -9,13 +9,13 @@ Parameter paths are the checkpoint's API: every submodule is named. Axis letters
 hlm_jax/model/__init__.py.
 """
 
+import functools
 from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, PartitionSpec
 
 from hlm_jax.model.attention import half_attention
@@ -30,6 +30,7 @@ from hlm_jax.model.layers import (
     dropout_seeds,
     einsum,
     gelu,
+    product,
     rotate,
 )
 from hlm_jax.model.shape import GPTConfig
@@ -72,8 +73,8 @@ def _extended(cache_GSK, new_BHTK, start):
     return jax.lax.dynamic_update_slice(cache_GSK, new_GTK, (0, start, 0))
 
 
-@jax.custom_vjp
-def _positions(table_SD, position_BT):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _positions(table_SD, position_BT, dtype):
     """Rows of the table, for positions 0, 1, … in every row of the batch.
 
     Their gradient is a sum over the batch. Autodiff would scatter the rows one by one.
@@ -81,14 +82,16 @@ def _positions(table_SD, position_BT):
     return table_SD[position_BT]
 
 
-def _positions_backward(table_SD, grad_BTD):
-    # For the sum XLA would put the batch last in all arrays of the residual stream, and the whole
-    # step would move a quarter more bytes.
-    grad_TD = with_layout_constraint(grad_BTD, Layout((0, 1, 2))).sum(0)
+def _positions_backward(dtype, table_SD, grad_BTD):
+    # A product with ones. For a sum XLA would put the batch last in all arrays of the residual
+    # stream, and a whole step of a GPU would move a quarter more bytes.
+    grad_BTD = grad_BTD.astype(activation_dtype(dtype))
+    ones_B = jnp.ones(len(grad_BTD), grad_BTD.dtype)
+    grad_TD = product("B,BTD->TD", ones_B, grad_BTD, jnp.float32)
     return jnp.zeros_like(table_SD).at[: len(grad_TD)].set(grad_TD), None
 
 
-_positions.defvjp(lambda table, position: (table[position], table), _positions_backward)
+_positions.defvjp(lambda table, position, _: (table[position], table), _positions_backward)
 
 
 def query_rows(length: int) -> int:
@@ -303,7 +306,7 @@ class GPT(nn.Module):
         x_BTD = embedding_VD[tokens_BT]
         if cfg.form == "gpt2":
             table = self.param("position_embedding", initial, (cfg.block_size, cfg.n_embd))
-            x_BTD += _positions(table, position_BT) if causal else table[position_BT]
+            x_BTD += _positions(table, position_BT, self.dtype) if causal else table[position_BT]
         seeds = None
         if dropout_key is not None and cfg.dropout:
             starts = range(0, length, query_rows(length))

@@ -7,7 +7,7 @@ among, so it takes its defaults.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -17,14 +17,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hlm_jax.measures.score import Evaluator
+from hlm_jax.model import flash, generate
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import GPTConfig
 from hlm_jax.training import optim
 from hlm_jax.training.mesh import make_mesh
 from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.step import abstract_state, make_step
+from scripts.bench import hlo
 
 STEPS = 10_000  # of the schedules, which only need some length
+WINDOWS = 16  # that the evaluator scores at a time
+DISPATCH_TOKENS = 64  # that the decoder makes at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Card:
       peak: operations/s of half products summed in float32, without sparsity.
       memory: bytes.
       dtype: of the products of training on it.
+      pcie: bytes/s in one direction over 16 lanes.
+      nvlink, nvlink_cards: bytes/s of a card in one direction, and how many cards it joins.
     """
 
     name: str
@@ -50,6 +56,26 @@ class Card:
     clock: float  # GHz
     l2: int  # bytes
     shared: int  # bytes of shared memory of a multiprocessor
+    pcie: float
+    nvlink: float = 0.0
+    nvlink_cards: int = 1
+
+    @property
+    def units(self) -> int:
+        """Multiply-adds in float32 of a multiprocessor in one cycle."""
+        return 64 if self.capability[0] < 9 else 128
+
+    def seconds(self, kernel: hlo.Kernel) -> float:
+        """A lower bound of a kernel's time; float32 products have no matrix units."""
+        full = self.cores * self.units * 2 * self.clock * 1e9
+        return kernel.seconds(
+            self.bandwidth, full if kernel.types.startswith("f32x") else self.peak
+        )
+
+    def links(self, count: int) -> dict[str, float]:
+        """What can join `count` of these cards in one machine: name -> bytes/s one way."""
+        fast = {"NVLink": self.nvlink} if count <= self.nvlink_cards else {}
+        return fast | {"PCIe": self.pcie}
 
     def description(self) -> str:
         """The card as XLA's GpuTargetConfigProto, in text form."""
@@ -63,7 +89,7 @@ class Card:
             "shared_memory_per_block_optin": self.shared - (0 if minor == 5 else 1024),
             "threads_per_core_limit": threads,
             "core_count": self.cores,
-            "fpus_per_core": 64 if major < 9 else 128,
+            "fpus_per_core": self.units,
             "block_dim_limit_x": 2**31 - 1,
             "block_dim_limit_y": 65535,
             "block_dim_limit_z": 65535,
@@ -85,16 +111,22 @@ class Card:
 
 CARDS = {
     "rtx6000": Card(
-        "Quadro RTX 6000", (7, 5), 72, 672e9, 130e12, 24 << 30, "float16", 1.77, 6 << 20, 65536
+        "Quadro RTX 6000", (7, 5), 72, 672e9, 130e12, 24 << 30, "float16", 1.77, 6 << 20, 65536,
+        pcie=16e9, nvlink=50e9, nvlink_cards=2,
     ),
-    "t4": Card("Tesla T4", (7, 5), 40, 320e9, 65e12, 16 << 30, "float16", 1.59, 4 << 20, 65536),
+    "t4": Card(
+        "Tesla T4", (7, 5), 40, 320e9, 65e12, 16 << 30, "float16", 1.59, 4 << 20, 65536,
+        pcie=16e9,
+    ),
     "a100": Card(
-        "A100-SXM4-40GB", (8, 0), 108, 1555e9, 312e12, 40 << 30, "bfloat16", 1.41, 40 << 20, 167936
+        "A100-SXM4-40GB", (8, 0), 108, 1555e9, 312e12, 40 << 30, "bfloat16", 1.41, 40 << 20, 167936,
+        pcie=32e9, nvlink=300e9, nvlink_cards=8,
     ),
     "h100": Card(
-        "H100 SXM", (9, 0), 132, 3350e9, 989e12, 80 << 30, "bfloat16", 1.98, 50 << 20, 233472
+        "H100 SXM", (9, 0), 132, 3350e9, 989e12, 80 << 30, "bfloat16", 1.98, 50 << 20, 233472,
+        pcie=64e9, nvlink=450e9, nvlink_cards=8,
     ),
-}
+}  # fmt: skip
 
 
 @contextmanager
@@ -121,6 +153,7 @@ def compile_step(
     count: int = 1,
     fsdp: int = 1,
     dtype: str = "",
+    attention: str = "",
     steps: int = 1,
 ) -> Any:
     """The compiled training step of a config.
@@ -128,12 +161,17 @@ def compile_step(
     Args:
       count, fsdp: devices, and how many of them share the weights.
       dtype: of products; "" for the card's own.
+      attention: "xla" or "fused"; "" for the project's kernel where the card has it. cuDNN's cannot
+        be compiled without a card.
       steps: of one dispatch.
     """
     dtype = dtype or card.dtype
-    mesh, model = make_mesh(fsdp, devices(card, count)), GPT(GPTConfig(**config.model), dtype)
+    cfg, train = GPTConfig(**config.model), config.train
+    kernel = card.capability >= (8, 0) and flash.fits(cfg.block_size, cfg.head_width, dtype)
+    attention = attention or ("fused" if cfg.dropout and kernel else "xla")
+    mesh = make_mesh(fsdp, devices(card, count))
+    model = GPT(cfg, dtype, attention, mesh)
     optimizer, _ = optim.make_optimizer(**config.optim, total_steps=STEPS, product_dtype=dtype)
-    train = config.train
     state = abstract_state(model, optimizer, ema_decay=train.ema_decay, mesh=mesh)
     step: Any = make_step(
         model,
@@ -156,19 +194,56 @@ def compile_step(
 
 
 def compile_evaluator(config: ConfigDict, card: Card) -> Any:
-    """The compiled program that scores windows, with float32 products."""
+    """The compiled program that scores WINDOWS windows, with float32 products."""
     model = GPT(GPTConfig(**config.model))
+
+    def arguments():
+        tokens_BT = jnp.zeros((WINDOWS, config.model.block_size), jnp.int32)
+        return _params(model), tokens_BT, tokens_BT
+
+    return _compiled(Evaluator(model)._window_losses, arguments, card)
+
+
+def compile_decode(
+    config: ConfigDict, card: Card, *, batch: int = 1, tokens: int = DISPATCH_TOKENS
+) -> Any:
+    """The compiled program that draws `tokens` tokens for `batch` rows, with float32 products.
+
+    Their number is part of the program, as it is when the decoder runs on a GPU.
+    """
+    model, vocabulary = GPT(GPTConfig(**config.model)), config.model.vocab_size
+    program = generate.Program(model, config.model.block_size, tokens, 0)
+
+    def arguments():
+        params, pad_B = _params(model), jnp.zeros(batch, jnp.int32)
+        cache, logits_BV = program._prefill(params, jnp.zeros((batch, 1), jnp.int32), pad_B)
+        seen_BV = jnp.zeros((batch, vocabulary), bool)
+        state = generate._State(cache, logits_BV, seen_BV, jnp.zeros(batch, jnp.int32))
+        sampling = generate.SamplingArrays.of([generate.SamplingParams()] * batch)
+        allowed_AV = jnp.ones((1, vocabulary), bool)
+        automaton = allowed_AV, jnp.zeros(allowed_AV.shape, jnp.int32)
+        return params, state, sampling, automaton, pad_B, jnp.int32(1), jnp.int32(0)
+
+    def decode(params, state, sampling, automaton, pad_B, slot, number):
+        return program._decode(params, state, sampling, automaton, pad_B, slot, number, tokens)
+
+    return _compiled(decode, arguments, card, donate_argnums=1)
+
+
+def _params(model: GPT) -> Any:
+    return model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def _compiled(function: Callable, arguments: Callable, card: Card, **options: Any) -> Any:
+    """`function` compiled for one card and for arrays like those that `arguments` would return."""
     place = jax.sharding.SingleDeviceSharding(devices(card)[0])
 
     def put(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
-    params = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
-                            jax.random.key(0))  # fmt: skip
-    tokens = put(jax.ShapeDtypeStruct((16, config.model.block_size), jnp.int32))
-    program = jax.jit(Evaluator(model)._window_losses)
     with gpu_branches():
-        traced = program.trace(jax.tree.map(put, params), tokens, tokens)
+        shapes = jax.tree.map(put, jax.eval_shape(arguments))
+        traced = jax.jit(function, **options).trace(*shapes)
         return traced.lower(lowering_platforms=("cuda",)).compile()
 
 
