@@ -7,7 +7,10 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["hlm_jax", "hlm_jax.*"]),
-    package_data={"hlm_jax.book": ["repairs.tsv", "mends.tsv"]},
+    package_data={
+        "hlm_jax.book": ["repairs.tsv", "mends.tsv"],
+        "hlm_jax.analysis.page": ["*.css", "*.js"],
+    },
     install_requires=[
         "jax>=0.10,<0.13",
         "flax>=0.12,<0.14",
@@ -15,6 +18,7 @@ setup(
         "orbax-checkpoint>=0.12,<0.13",
         "sentencepiece>=0.2.1,!=0.2.2,<0.4",  # 0.2.2 aborts the process on this book
         "numpy>=2.0,<3",
+        "scipy>=1.11",
         "ml_collections>=1.1,<2",
         "lxml>=5.2,<7",
         "opencc>=1.1.9,<2",
@@ -36,5 +40,7 @@ setup(
             "mypy>=1.15",
         ],
         "export": ["tokenizers>=0.21"],
+        "parquet": ["pyarrow>=17"],
+        "notebooks": ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"],
     },
 )

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from hlm_jax.errors import UserError
-from hlm_jax.keys import ADDED, FREE_ON_RESUME, KEYS, REMOVED, RENAMED, Key, written
+from hlm_jax.keys import ADDED, FREE_ON_RESUME, KEYS, REMOVED, RENAMED, Key
+from hlm_jax.numbers import chapter_numbers, written_numbers
+from hlm_jax.rules import written
 
 ABSENT = "(absent)"
 
@@ -214,6 +216,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
         f"train.grad_accum_steps={parts} does not divide train.batch_size={batch}: "
         f"set --config.train.batch_size to a multiple of {parts}",
     )
+    _check_split(values, need)
     need(
         not values["train.patience"] or values["split.held_out"],
         "train.patience compares scores of held-out chapters and there are none: "
@@ -224,6 +227,25 @@ def _check_together(values: Mapping[str, Any]) -> None:
         or values["train.corrupt_anneal"],
         "train.corrupt_final is reached over the last steps, and train.corrupt_anneal=0 leaves "
         "none: set --config.train.corrupt_anneal, for example to 0.2",
+    )
+
+
+def _check_split(values: Mapping[str, Any], need: Callable[[Any, str], None]) -> None:
+    """Refuses chapters by number next to another rule of what is held out, or in two places."""
+    train, test = (chapter_numbers(values[f"split.{name}"]) for name in ("train", "test"))
+    if not train and not test:
+        return
+    both = written_numbers(set(train) & set(test))
+    need(not both, f"split.train and split.test both name {both}: a chapter is in one of them")
+    need(
+        values["split.train_every"] == 1,
+        "split.train_every thins the training chapters, and split.train or split.test name them: "
+        "set --config.split.train_every=1",
+    )
+    need(
+        not values["train.patience"],
+        "train.patience compares scores of validation chapters, and with split.train or split.test "
+        "there are none: set --config.train.patience=0",
     )
 
 

@@ -5,10 +5,9 @@ Training uses it for samples, readers get it as part of a Run.
 
 import dataclasses
 import functools
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,25 +21,16 @@ from hlm_jax.completion import Completion, Row, feed
 from hlm_jax.errors import UserError
 from hlm_jax.measures import extraction as extractions
 from hlm_jax.measures.extraction import Extraction
+from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import Evaluator, Score
 from hlm_jax.model.generate import SamplingParams, samples, stream
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import Params
 
+if TYPE_CHECKING:  # `surprisal` opens it; the reading of tables builds on this module
+    from hlm_jax.analysis.surprisal import SurprisalTable
+
 DISPATCH_TOKENS = 16  # of one dispatch of generation: how often text appears and stops are checked
-
-
-@dataclasses.dataclass(frozen=True)
-class Surprisal:
-    """One token's cost in context: `bits` for text[start:end], which it encodes.
-
-    The bytes of one character share its span.
-    """
-
-    text: str
-    start: int
-    end: int
-    bits: float
 
 
 def sampling_of(config: ConfigDict) -> SamplingParams:
@@ -118,20 +108,33 @@ class LanguageModel:
             self.device_params, sequences, learning_rate=learning_rate
         )
 
-    def surprisal(self, text: str) -> list[Surprisal]:
-        """Bits of every token given the text before it; they sum to the cost of the text.
+    def surprisal(
+        self,
+        text: str,
+        *,
+        unit: str = "token",
+        top: int = 0,
+        stride: int | None = None,
+        reference: Reference | None = None,
+    ) -> "SurprisalTable":
+        """Bits of every token or character given the text before it; they sum to the text's cost.
 
         Windows slide over a text of any length. The text is taken exactly as it is, so that offsets
         are its own: clean and convert it first (book.corpus.clean_text) as the training text was.
+
+        Args:
+          unit, top, stride: as analysis.surprisal.surprisal_table.
+          reference: a Run's own `reference` adds what counting expects, copies and the split.
+
+        Returns:
+          A table; iterating it gives rows with .start, .end, .text, .bits and the other columns.
+
+        Raises:
+          UserError: an empty text, an unknown unit or an impossible number.
         """
-        ids = self.tokenizer.encode(text)
-        (nats,) = self.token_nats([[self.tokenizer.separator_id, *ids]])
-        bits = (nats.astype(np.float64) / math.log(2)).tolist()
-        spans = self.tokenizer.char_offsets(ids)
-        return [
-            Surprisal(text[start:end], start, end, cost)
-            for (start, end), cost in zip(spans, bits, strict=True)
-        ]
+        from hlm_jax.analysis.surprisal import surprisal_table
+
+        return surprisal_table(self, text, unit=unit, top=top, stride=stride, reference=reference)
 
     def score(self, texts: str | Sequence[str]) -> list[Score]:
         """A Score per text; every text is read like a chapter, from its beginning.

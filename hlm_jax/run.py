@@ -72,8 +72,10 @@ class Run(LanguageModel):
             raise UserError(f"there is no split {name!r}: use {', '.join(SPLITS)}")
         chapters = self.reference.splits[name]
         if not chapters:
+            others = [f"--split {other}" for other in SPLITS if self.reference.splits[other]]
             raise UserError(
-                f"{self.workdir} holds no {name} chapters out: use --split train or --text FILE"
+                f"{self.workdir} holds no {name} chapters out: use {', '.join(others)} or "
+                "--text FILE"
             )
         return chapters
 

@@ -8,21 +8,17 @@ command goes on where it was stopped. Next to the runs it keeps rows.jsonl, tabl
 import concurrent.futures
 import dataclasses
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from hlm_jax import config as configs
+from hlm_jax import process
 from hlm_jax.errors import UserError
 
 Row = dict[str, Any]
-_PINS = hasattr(os, "sched_setaffinity")  # macOS cannot pin a process to cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +55,10 @@ def plan(sweep: str, *, seeds: int, runs: Iterable[str] | None, workdir: Path) -
         for name in names:
             overrides = (*module.COMMON, *module.RUNS[name], f"seed={seed}")
             config = configs.load_config(module.CONFIG, overrides)
-            if not config.split.held_out:
+            if not config.split.held_out or config.split.train or config.split.test:
                 raise UserError(
-                    f"run {name!r} holds no chapters out, nothing could be compared: "
-                    "add split.held_out=true to COMMON"
+                    f"run {name!r} has no validation chapters, nothing could be compared: "
+                    "add split.held_out=true to COMMON, and no split.train or split.test"
                 )
             folder = workdir / (re.sub(r"[^\w.-]+", "_", name) + f"-seed{seed}")
             parameters = GPTConfig(**config.model).n_parameters
@@ -87,7 +83,7 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
     """
     if at_once < 1:
         raise UserError(f"--jobs must be at least 1, not {at_once}")
-    cores = sorted(_affinity())
+    cores = process.cores()
     free = [set(cores[i::at_once]) or set(cores) for i in range(at_once)]
     rows: list[Row] = []
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
@@ -101,10 +97,6 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
             raise
 
 
-def _affinity() -> set[int]:
-    return os.sched_getaffinity(0) if _PINS else set(range(os.cpu_count() or 1))
-
-
 def run_one(job: Job, free: list[set[int]]) -> Row:
     """Trains and scores one run, or reads what an earlier call wrote; its row.
 
@@ -113,15 +105,11 @@ def run_one(job: Job, free: list[set[int]]) -> Row:
     """
     kept = job.folder / "row.json"
     if not kept.exists():
-        job.folder.mkdir(parents=True, exist_ok=True)
         cores = free.pop()
-        began = time.monotonic()
         try:
-            _train(job, cores)
-        finally:  # also of an interrupted attempt: the times add up
+            process.train(job.config, job.overrides, job.folder, name=repr(job.name), on=cores)
+        finally:
             free.append(cores)
-            with (job.folder / "seconds.txt").open("a") as file:
-                file.write(f"{time.monotonic() - began:.1f}\n")
         partial = kept.with_suffix(".partial")
         partial.write_text(json.dumps(_row(job), ensure_ascii=False), encoding="utf-8")
         partial.replace(kept)
@@ -132,32 +120,6 @@ def run_one(job: Job, free: list[set[int]]) -> Row:
             "use another --workdir"
         )
     return row
-
-
-def _train(job: Job, cores: set[int]) -> None:
-    words = ["-m", "hlm_jax.train", "--config", job.config, "--workdir", str(job.folder)]
-    words += [f"--config.{word}" for word in job.overrides]
-    limit = {"OMP_NUM_THREADS": str(len(cores))} if len(cores) < (os.cpu_count() or 1) else {}
-    with subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | limit,
-    ) as process:
-        # From here and not with preexec_fn, which would fork a process that runs JAX's threads.
-        if _PINS:
-            os.sched_setaffinity(process.pid, cores)
-        output, _ = process.communicate()
-    (job.folder / "log.txt").write_text(output, encoding="utf-8")
-    if process.returncode:
-        last = (output.strip().splitlines() or ["no message"])[-1]
-        code = process.returncode
-        raise UserError(f"the training of {job.name!r} ended with code {code}: {last}")
-    if "stopped at step" in output:
-        raise UserError(
-            f"the training of {job.name!r} was asked to stop; the same command goes on with it"
-        )
 
 
 def _row(job: Job) -> Row:
@@ -176,7 +138,7 @@ def _row(job: Job) -> Row:
         "parameters": job.parameters,
         "steps": records[-1]["step"],
         "epochs": max(r["epoch"] for r in records if "epoch" in r),
-        "seconds": sum(map(float, (job.folder / "seconds.txt").read_text().split())),
+        "seconds": process.seconds(job.folder),
         "best": total(scores).bits_per_char,
         "best_step": trained.step,
         "last": [r["val_bits_per_char"] for r in records if "val_bits_per_char" in r][-1],

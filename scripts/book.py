@@ -35,11 +35,18 @@ def main() -> None:
         action="store_true",
         help="print only the config keys that suit the book's length, as words for training",
     )
+    how.add_argument(
+        "--stats",
+        metavar="FILE.csv",
+        help="write each chapter's figures as a table, and nothing else (docs/stylometry.md)",
+    )
     args, overrides = cli.with_overrides(parser)
     if args.book and any(word.startswith("corpus.path=") for word in overrides):
         parser.error("give the book once: as BOOK or as --config.corpus.path")
     if args.book == "" or "corpus.path=" in overrides:
         parser.error("the name of the book is empty")
+    if args.stats and args.write:
+        parser.error("give --stats and --write one after the other")
     with cli.command("book"):
         look(args, overrides + ([f"corpus.path={args.book}"] if args.book else []))
 
@@ -48,6 +55,7 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     from hlm_jax import config as configs
     from hlm_jax.book import corpus, report
     from hlm_jax.book.fitting import fitting_settings
+    from hlm_jax.book.splits import split_chapters
     from hlm_jax.errors import UserError
     from hlm_jax.measures.leakage import find_leakage, problems, refuse
 
@@ -55,7 +63,12 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.write and list(Path(args.write).expanduser().glob("*")):
         raise UserError(f"--write: {args.write} is not empty: give a new folder")
     book = corpus.load_corpus(**config.corpus, strict=False)
-    splits = corpus.split_chapters(book.chapters, **config.split)
+    if args.stats:
+        from hlm_jax.analysis.statistics import write_statistics
+
+        print(f"{len(book.chapters)} chapters: {write_statistics(args.stats, book.chapters)}")
+        return
+    splits = split_chapters(book.chapters, **config.split)
     texts = [chapter.text for chapter in splits["train"]]
     warnings = book.report["warnings"]
     leakage = find_leakage(splits)

@@ -1,7 +1,7 @@
 """Bits per character of chapters or of a text: python scripts/evaluate.py --workdir runs/tiny.
 
---ensemble averages several runs. --adaptive and --mix_ngram add lines of their own after the plain
-score.
+--ensemble averages several runs. --adaptive, --mix_ngram and --exact add lines of their own after
+the plain score. With --exact the runs may have different tokenizers.
 """
 
 import json
@@ -20,7 +20,9 @@ def main() -> None:
     what.add_argument("--text", metavar="FILE", help="a text file instead")
     add("--adaptive", action="store_true", help="also a model that learns from what it has scored")
     add("--adaptive_rate", type=float, default=5e-5, help="its learning rate (default: 5e-5)")
-    add("--mix_ngram", action="store_true", help="also with an n-gram model of tokens mixed in")
+    add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
+    add("--exact", action="store_true", help="also by characters, summed over all segmentations")
+    add("--beam", type=int, default=1, help="of --exact: more is slower and nearer (default: 1)")
     add("--per_chapter", action="store_true", help="one row per chapter as well")
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
@@ -47,31 +49,51 @@ def evaluate(args) -> None:
         by_split = {k: [c.text for c in v] for k, v in run.reference.splits.items()}
         ngram = mixture.NgramMixture(by_split["train"], by_split["val"])
     rate = args.adaptive_rate if args.adaptive else None
-    ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram)
+    ways: dict[str, Any] = {}
+    about: dict[str, float] = {}
+    if not args.exact or mixture.share_tokenizer(runs):
+        ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram)
+    elif args.adaptive:
+        cli.note("no adaptive score: the runs have different tokenizers")
+    if args.exact:
+        from hlm_jax.analysis import characters
+        from hlm_jax.analysis.surprisal import progress_bar
 
-    def row(score, texts) -> dict[str, Any]:
+        with progress_bar("by characters") as progress:
+            exact, about = characters.evaluate(
+                runs, texts, beam=args.beam, ngram=ngram, progress=progress
+            )
+        ways |= exact
+
+    def row(way, scores, texts) -> dict[str, Any]:
         baseline = reference.baseline_bits_per_char(texts) if reference else None
-        return mixture.figures(score, baseline)
+        by = mixture.character_figures if way.startswith("exact") else mixture.figures
+        return by(total(scores), baseline)
 
-    also = {way: row(total(scores), texts) for way, scores in ways.items()}
+    also = {way: row(way, scores, texts) for way, scores in ways.items()}
+    also |= {"exact": also["exact"] | about} if args.exact else {}
     out: dict[str, Any] = {
         "workdir": str(run.workdir),
         "step": run.step,
         "text": args.text or args.split or "val",
     }
     out |= {"ensemble": [str(r.workdir) for r in runs]} if len(runs) > 1 else {}
-    out |= also.pop("")
+    first = next(iter(ways))
+    out |= {"way": first} if first else {}
+    out |= also.pop(first)
     out |= {"also": also} if also else {}
     rows = []
     if args.per_chapter:
-        for chapter, score in zip(chapters, ways[""], strict=True):
+        for i, chapter in enumerate(chapters):
             place = {"number": chapter.number, "heading": chapter.heading}
-            rows.append(place | row(score, [chapter.text]))
+            more = {"exact_bits_per_char": ways["exact"][i].bits_per_char} if args.exact else {}
+            rows.append(place | row(first, [ways[first][i]], [chapter.text]) | more)
         out["chapters"] = rows
     if args.json:
         print(json.dumps(out, ensure_ascii=False))
         return
     of = f"mean of {len(runs)} runs" if len(runs) > 1 else f"step {run.step}"
+    of += f", {first}" if first else ""
     print(f"{out['text']}, {of}: {mixture.describe(out)}")
     for way, figures in also.items():
         print(f"  {way}: {mixture.describe(figures)}")

@@ -26,7 +26,7 @@ else
   case "$free" in
     "" | *[!0-9]*) echo "free memory: not checked, nvidia-smi does not tell it ($free)" >&2 ;;
     *) [ "$free" -ge "$needed" ] || problem "$free MiB of the card are free, the step needs $needed: end what nvidia-smi" \
-      "lists, or halve the step with NEEDED_MIB=$((needed / 2)) and --config.train.grad_accum_steps=2" ;;
+      "lists, or cut the batch with NEEDED_MIB=$((needed * 2 / 3)) and --config.train.grad_accum_steps=2" ;;
   esac
 fi
 source scripts/environment.sh

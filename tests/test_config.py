@@ -119,7 +119,10 @@ BAD = {
     "corpus.drop_brackets": ["【", "【【", "ab", "】【", "，。"],
     "split.held_out": ["perhaps", "1", ""],
     "split.train_every": ["0"],
+    "split.train": ["5-1", "all", "1,,2", "1-3,2", "-1"],
+    "split.test": ["3,3", "1.5", "五", "1-"],
     "tokenizer.character_coverage": ["0.97", "1.01"],
+    "tokenizer.chapters": ["1-2-3", "1;2"],
     "model.form": ["gpt5"],
     "model.vocab_size": ["262"],
     "model.block_size": ["1"],
@@ -251,6 +254,12 @@ def test_the_line_names_what_to_write(override, message):
         (["train.epochs=0"], "there is nothing to train"),
         (["train.patience=2"], "set --config.split.held_out=true or --config.train.patience=0"),
         (["optim.name=muon"], "set --config.optim.muon_learning_rate"),
+        (["split.train=1-6", "split.test=5,6,9"], "split.train and split.test both name 5-6"),
+        (["split.test=5", "split.train_every=2"], "set --config.split.train_every=1"),
+        (
+            ["split.train=5", "split.held_out=true", "train.patience=2"],
+            "there are none: set --config.train.patience=0",
+        ),
         (
             ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1"],
             "set --config.train.corrupt_anneal",
@@ -266,6 +275,7 @@ def test_values_that_do_not_fit_together_are_refused(overrides, message):
     [
         ["train.epochs=0", "train.steps=1"],
         ["train.patience=2", "split.held_out=true"],
+        ["split.train=0-4, 7", "split.test=5", "split.held_out=true"],
         ["optim.name=muon", "optim.muon_learning_rate=0.02"],
         ["train.corrupt_inputs=0", "train.corrupt_final=0.1"],
         ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1", "train.corrupt_anneal=0.2"],

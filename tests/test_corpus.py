@@ -239,6 +239,43 @@ def test_split_is_by_chapter(edition):
     assert line.startswith("held out: chapters 10, 20, …, 80 for validation, chapters 5, 15, …, 75")
 
 
+def test_chapters_are_held_out_by_their_numbers():
+    chapters = chapters_of(*[100] * 21, first=0)
+
+    def numbers(**named):
+        splits = split_chapters(chapters, held_out=True, **named)
+        assert splits["val"] == []
+        line = describe_split(splits, 21)
+        return [[c.number for c in splits[name]] for name in ("train", "test")], line
+
+    (train, test), line = numbers(test="0,7-9")
+    assert test == [0, 7, 8, 9]
+    assert train == [*range(1, 7), *range(10, 21)]
+    assert line == (
+        "held out: chapters 0, 7, 8, 9 for the test (as split.test names them; 19% of the text)"
+    )
+    (train, test), line = numbers(train="3,1", test="20")
+    assert (train, test) == ([1, 3], [20])
+    assert line.endswith("33% of the text in use); 2 of 21 chapters are trained on")
+    (train, test), line = numbers(train="1-20")
+    assert (train, test) == ([*range(1, 21)], [])
+    assert line == "held out: nothing; 20 of 21 chapters are trained on"
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"test": "8-10"}, "split.test=8-10: the book has no chapter 10; it has 1-9"),
+        ({"train": "0-2", "test": "5"}, "split.train=0-2: the book has no chapter 0"),
+        ({"test": "1-9"}, "split.test=1-9 names every chapter: none is left to train on"),
+    ],
+)
+def test_numbers_that_the_book_does_not_allow_are_refused(named, message):
+    with pytest.raises(CorpusError) as refused:
+        split_chapters(chapters_of(*[100] * 9), held_out=False, **named)
+    assert str(refused.value).startswith(message)
+
+
 def test_a_prologue_is_trained_on_and_not_counted():
     splits = split_chapters(chapters_of(*[100] * 21, first=0), held_out=True)
     assert [c.number for c in splits["val"]] == [10, 20]

@@ -12,14 +12,14 @@ PACKAGE = REPO / "hlm_jax"
 # From the first to import to the last. A line may import the lines above it. Rooms that a bar
 # separates may not import each other; those with a comma may.
 ORDER = """
-errors, keys, config
+errors, numbers, rules, keys, config
 book | model
 measures
 completion, language_model
 checkpoint
 run | training
 analysis, export, serving
-train, cli, sweep
+train, cli, process, sweep, folds, sides
 """
 LINES = [line.split(" | ") for line in ORDER.strip().splitlines()]
 PLACES = {

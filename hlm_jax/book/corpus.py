@@ -1,4 +1,4 @@
-"""A book as clean chapters, and their split into training, validation and test chapters.
+"""A book as clean chapters.
 
 Also the clean-up of other texts before a model reads them: a file to score is cleaned as the book's
 files are, and a prompt has their layout and script. Knows nothing of tokens.
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hlm_jax.book import edition as editions
-from hlm_jax.book.advice import advice, numbers_of
-from hlm_jax.book.chapters import FEW, Chapter, Cut, cut_book, title_in_name
+from hlm_jax.book.advice import advice
+from hlm_jax.book.chapters import Chapter, Cut, cut_book, title_in_name
 from hlm_jax.book.dropped import Dropped, together
 from hlm_jax.book.errors import CorpusError
 from hlm_jax.book.files import TextFile, read_source, read_text
+from hlm_jax.book.given import SUFFIX, read_given
 from hlm_jax.book.noise import remove_noise
+from hlm_jax.book.splits import describe_split, opening, split_chapters  # noqa: F401
 
 EDITION = "zhiyanzhai"  # the only edition that is fetched by name
 
@@ -56,7 +58,8 @@ def load_corpus(
 
     Args:
       path: a text, HTML or EPUB file, or a folder of them; empty for the edition. The edition's
-        own raw text is recognised and cleaned by the edition's rules.
+        own raw text is recognised and cleaned by the edition's rules. Chapters of
+        given.write_given are taken as they are, without `convert` and all rules.
       edition: "zhiyanzhai", the only edition fetched by name; used when `path` is empty.
       cache_dir: where the fetched edition is kept.
       convert: an OpenCC configuration such as "t2s" (traditional -> simplified), empty for none.
@@ -71,6 +74,9 @@ def load_corpus(
       CorpusError: a missing, empty, undecodable or too short text.
       EditionError: the edition cannot be fetched or is damaged.
     """
+    if path.endswith(SUFFIX):
+        cut = Cut(read_given(path), "given", {}, (), ())
+        return _corpus(Path(path).name.removesuffix(SUFFIX), {"path": path}, {}, "", cut, [], [])
     raw = editions.read_source(Path(path).expanduser()) if path else None
     if not path or raw is not None:
         return _edition(raw, edition, revision, cache_dir, convert, parts, write_cache)
@@ -210,79 +216,6 @@ def write_chapters(book: Corpus, folder: str | Path) -> Path:
     except OSError as error:
         raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from error
     return folder
-
-
-# --- splits ---
-
-
-def split_chapters(
-    chapters: Sequence[Chapter], *, held_out: bool, train_every: int = 1
-) -> dict[str, list[Chapter]]:
-    """Training, validation and test chapters: {"train", "val", "test"}.
-
-    Of ten chapters or more the 5th, 15th, … are for the test, the 10th, 20th, … for validation. Of
-    fewer, one whole chapter is for validation, that nearest to a tenth of the text, and a second
-    one for the test where both together are at most 30 % of the text. Chapter 0, a prologue, is
-    always trained on.
-
-    Args:
-      held_out: False trains on all.
-      train_every: N keeps every Nth of the training chapters, for experiments on the amount of
-        text.
-    """
-    numbered = [chapter for chapter in chapters if chapter.number > 0]
-    split_of: dict[int, str] = {}
-    if held_out and len(numbered) >= FEW:
-        by_place = {5: "test", 0: "val"}
-        split_of = {i: by_place.get((i + 1) % 10, "train") for i in range(len(numbered))}
-    elif held_out and len(numbered) > 1:
-        total = sum(len(chapter.text) for chapter in numbered)
-        nearest = sorted(
-            range(len(numbered)), key=lambda i: abs(len(numbered[i].text) - total / 10)
-        )
-        val, test = nearest[:2]
-        split_of[val] = "val"
-        if len(numbered[val].text) + len(numbered[test].text) <= 0.3 * total:
-            split_of[test] = "test"
-    splits: dict[str, list[Chapter]] = {"train": [], "val": [], "test": []}
-    place = 0
-    for chapter in chapters:
-        splits[split_of.get(place, "train") if chapter.number > 0 else "train"].append(chapter)
-        place += chapter.number > 0
-    return splits | {"train": splits["train"][::train_every]}
-
-
-def opening(splits: Mapping[str, Sequence[Chapter]]) -> str:
-    """How a chapter of the book begins: its heading and the first clause of its text.
-
-    A short line below the heading that ends without punctuation is a title and belongs to it. The
-    chapter is the first validation chapter where there is one, else the first training chapter.
-    """
-    chapter = [*splits["val"], *splits["train"]][0]
-    head = chapter.text[: len(chapter.text) - len(chapter.body)]
-    title = re.match(r"[^\n]{0,59}[^\n，。,.;；：:！？!?…”」』\"']\n(?=.)", chapter.body)
-    head += title[0] if head and title else ""
-    clause = re.match(r"[^\n]{0,40}?[，。,.;；：:！？!?]|[^\n]{0,40}", chapter.text[len(head) :])
-    return head + (clause[0] if clause else "")
-
-
-def describe_split(splits: Mapping[str, Sequence[Chapter]], chapters: int) -> str:
-    """One line: which chapters are held out, and by which rule.
-
-    Args:
-      chapters: of the whole book, a prologue included.
-    """
-    held = [*splits["val"], *splits["test"]]
-    if not held:
-        return "held out: nothing; every chapter is trained on"
-    everything = [chapter for several in splits.values() for chapter in several]
-    share = sum(len(c.text) for c in held) / sum(len(c.text) for c in everything)
-    few = chapters - any(chapter.number == 0 for chapter in everything) < FEW
-    rule = "the nearest to a tenth of a short book" if few else "every tenth"
-    words = [f"{numbers_of(splits['val'])} for validation"]
-    if splits["test"]:
-        words.append(f"{numbers_of(splits['test'])} for the test")
-    return f"held out: {', '.join(words)} ({rule}; {share:.0%} of the text)"
 
 
 # --- cleaning ---

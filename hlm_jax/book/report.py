@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hlm_jax.book.chapters import Chapter
-from hlm_jax.book.corpus import Corpus, describe_split
+from hlm_jax.book.corpus import Corpus
 from hlm_jax.book.headings import label
+from hlm_jax.book.splits import describe_split
 
 Splits = Mapping[str, Sequence[Chapter]]
 SHOWN = 40  # characters of a chapter's beginning

@@ -1,7 +1,7 @@
-"""Several models as one: averaged probabilities, and an n-gram model of tokens mixed in.
+"""Several models as one: averaged probabilities, and an n-gram model mixed in.
 
-A mixture's probabilities over the vocabulary sum to 1, so its bits per character can be compared
-with any other model's.
+Probabilities are those of tokens, where the models share a tokenizer, or of characters. A mixture's
+probabilities sum to 1, so its bits per character can be compared with any other model's.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Member(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class NgramMixture:
-    """Texts for an n-gram model of tokens that is mixed in.
+    """Texts for an n-gram model, of tokens or of characters, that is mixed in.
 
     Attributes:
       training: the texts that the n-gram model is fitted on.
@@ -120,10 +120,8 @@ def evaluate(
     Raises:
       UserError: as ensemble_nats; also an n-gram mixture without texts to fit its weight on.
     """
-    if ngram is not None and not ngram.validation:
-        raise UserError(
-            "no validation chapters are held out: the weight of the n-gram model cannot be fitted"
-        )
+    if ngram is not None:
+        _require_validation(ngram)
     ways: dict[str, float | None] = {"": None}
     if adaptive_rate is not None:
         ways["adaptive"] = adaptive_rate
@@ -147,6 +145,47 @@ def evaluate(
     return {way: scores(values, texts) for way, values in nats.items()}
 
 
+def evaluate_characters(
+    nats: Sequence[Nats],
+    texts: Sequence[str],
+    *,
+    ngram: NgramMixture | None = None,
+    validation_nats: Sequence[Nats] = (),
+) -> dict[str, list[Score]]:
+    """Scores of every text by the mean of the probabilities that models give to its characters.
+
+    The models' tokenizers may differ. A score's tokens are characters.
+
+    Args:
+      nats: for every model the nats of every character of every text (analysis/characters.py).
+      ngram: where given, a Kneser-Ney model of characters is mixed in as well.
+      validation_nats: as `nats`, of the n-gram mixture's validation texts, on which its weight is
+        fitted.
+
+    Returns:
+      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)".
+
+    Raises:
+      UserError: an n-gram mixture without texts to fit its weight on.
+    """
+
+    def mean(of: Sequence[Nats]) -> Nats:
+        return mix(of, [1 / len(of)] * len(of))
+
+    ways = {"exact": mean(nats)}
+    if ngram is not None:
+        _require_validation(ngram)
+        model = KneserNey(ngram.training)
+        own, own_validation = (
+            [-np.log(model.probabilities(text)) for text in some]
+            for some in (texts, ngram.validation)
+        )
+        weight = fit_weight(mean(validation_nats), own_validation)
+        name = f"exact + character {model.order}-gram (weight {weight:.3f})"
+        ways[name] = mix([ways["exact"], own], [1 - weight, weight])
+    return {way: scores(values, texts) for way, values in ways.items()}
+
+
 def figures(score: Score, baseline: float | None) -> dict[str, Any]:
     """A score as a JSON-able row, as scripts/evaluate.py prints it.
 
@@ -162,14 +201,35 @@ def figures(score: Score, baseline: float | None) -> dict[str, Any]:
     }
 
 
+def character_figures(score: Score, baseline: float | None) -> dict[str, Any]:
+    """`figures` of a score by characters: without tokens."""
+    row = figures(score, baseline)
+    return {key: value for key, value in row.items() if key not in ("tokens", "nats_per_token")}
+
+
 def describe(row: dict[str, Any]) -> str:
-    """One line for the terminal of a row of `figures`."""
+    """One line for the terminal of a row of `figures` or `character_figures`."""
     bits, baseline = row["bits_per_char"], row["ngram_bits_per_char"]
-    against = f" (5-gram {baseline:.4f}, ratio {bits / baseline:.4f})" if baseline else ""
-    return (
-        f"{bits:.4f} bits/char{against}, {row['nats_per_token']:.4f} nats/token, "
-        f"{row['tokens']:,} tokens, {row['chars']:,} characters"
-    )
+    words = [f"{bits:.4f} bits/char"]
+    words[0] += f" (5-gram {baseline:.4f}, ratio {bits / baseline:.4f})" if baseline else ""
+    if "tokens" in row:
+        words += [f"{row['nats_per_token']:.4f} nats/token", f"{row['tokens']:,} tokens"]
+    words.append(f"{row['chars']:,} characters")
+    if "neglected" in row:
+        words.append(f"neglected {row['neglected']:.1e} and merged {row['merged']:.1e} a character")
+    return ", ".join(words)
+
+
+def share_tokenizer(members: Sequence[Member]) -> bool:
+    """Whether all members have the same tokenizer."""
+    return len({member.tokenizer.fingerprint for member in members}) == 1
+
+
+def _require_validation(ngram: NgramMixture) -> None:
+    if not ngram.validation:
+        raise UserError(
+            "no validation chapters are held out: the weight of the n-gram model cannot be fitted"
+        )
 
 
 def _shared_tokenizer(members: Sequence[Member]) -> Any:
@@ -180,6 +240,6 @@ def _shared_tokenizer(members: Sequence[Member]) -> Any:
         if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
             raise UserError(
                 f"model {number} of the ensemble has another tokenizer than model 1: "
-                "their tokens' probabilities cannot be averaged"
+                "their tokens' probabilities cannot be averaged, those of characters can (--exact)"
             )
     return first.tokenizer

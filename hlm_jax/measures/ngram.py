@@ -14,7 +14,7 @@ import numpy as np
 
 _START = 0  # pads the left of every text; never predicted
 _UNKNOWN = 1
-_CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
+CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
 
 Symbols = Sequence[Any]  # a string, or token ids
 
@@ -29,7 +29,7 @@ class KneserNey:
     """
 
     def __init__(
-        self, texts: Sequence[Symbols], order: int = 5, *, alphabet_size: int = _CODE_POINTS
+        self, texts: Sequence[Symbols], order: int = 5, *, alphabet_size: int = CODE_POINTS
     ):
         if order < 1:
             raise ValueError(f"order must be at least 1, not {order}")
@@ -69,7 +69,7 @@ class KneserNey:
                 at = first[n + 1]
                 count = np.bincount(gram[n][at[predicted[at]]], minlength=size)
             seen = count > 0
-            discounts = _discounts(count[seen])
+            discounts = discounts_of(count[seen])
             discount = np.where(seen, discounts[np.minimum(count, 3)], 0.0)
             context = self._keys[n] // self._width
             n_contexts = len(self._keys[n - 1]) if n > 1 else 1
@@ -109,7 +109,7 @@ class KneserNey:
         return sum(map(self.bits, texts)) / sum(map(len, texts))
 
 
-def _discounts(counts: np.ndarray) -> np.ndarray:
+def discounts_of(counts: np.ndarray) -> np.ndarray:
     """D(0), D1, D2, D3+ of Chen & Goodman's equation 26.
 
     A text too small to estimate them gets 0.5, 1, 1.5.

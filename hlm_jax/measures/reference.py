@@ -11,6 +11,7 @@ from hlm_jax.book import corpus as corpora
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.book.edition import EditionError
 from hlm_jax.book.files import CorpusError
+from hlm_jax.book.splits import split_chapters
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.measures.overlap import Overlap, OverlapIndex
@@ -20,7 +21,7 @@ class Reference:
     """A book's chapters by split, and what is computed from them when it is first asked for.
 
     Args:
-      splits: {"train", "val", "test"}: chapters, as corpus.split_chapters returns them.
+      splits: {"train", "val", "test"}: chapters, as splits.split_chapters returns them.
     """
 
     def __init__(self, splits: Mapping[str, Sequence[Chapter]]):
@@ -34,7 +35,7 @@ class Reference:
 
         Args:
           corpus: the keyword arguments of corpus.load_corpus; `path` may have been given anew.
-          split: the keyword arguments of corpus.split_chapters.
+          split: the keyword arguments of splits.split_chapters.
           recorded: the corpus report of the run.
 
         Raises:
@@ -53,7 +54,7 @@ class Reference:
                 f"{where} is not the text that the run was trained on ({why}): "
                 "give that text with --corpus BOOK"
             )
-        return cls(corpora.split_chapters(book.chapters, **split))
+        return cls(split_chapters(book.chapters, **split))
 
     @functools.cached_property
     def baseline(self) -> KneserNey:
@@ -78,7 +79,7 @@ class Reference:
         """
         splits = self.splits
         if not splits["val"]:
-            splits = corpora.split_chapters(splits["train"], held_out=True)
+            splits = split_chapters(splits["train"], held_out=True)
         if not splits["val"]:
             return None
         index = self.overlap_index if splits is self.splits else OverlapIndex(splits["train"])

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +56,37 @@ class Score:
         return Score(self.nats + other.nats, self.tokens + other.tokens, self.chars + other.chars)
 
 
-def sliding_windows(length: int, block_size: int) -> list[tuple[int, int, int]]:
-    """(start, first scored, end) of windows over `length` predictions: each is scored once."""
-    stride = max(1, block_size // 2)
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What a model expected in the place of every token of a sequence but its first; T of them.
+
+    Attributes:
+      nats: what each token cost, float32 [T].
+      rank: 1 for the likeliest token, int32 [T]; equally likely tokens share a rank.
+      entropy: of the distribution that each token was drawn from, in nats, float32 [T].
+      context: tokens that the model read before each, the separator included, int32 [T].
+      top_ids, top_logprobs: the k likeliest tokens in falling order and the natural logarithms of
+        their probabilities, int32 and float32 [T, k].
+    """
+
+    nats: np.ndarray
+    rank: np.ndarray
+    entropy: np.ndarray
+    context: np.ndarray
+    top_ids: np.ndarray
+    top_logprobs: np.ndarray
+
+
+def sliding_windows(
+    length: int, block_size: int, stride: int | None = None
+) -> list[tuple[int, int, int]]:
+    """(start, first scored, end) of windows over `length` predictions: each is scored once.
+
+    Args:
+      stride: predictions from one window's start to the next, half a block by default. All except
+        those of the first window have block_size - stride tokens of context or more.
+    """
+    stride = stride or max(1, block_size // 2)
     windows, scored, start = [], 0, 0
     while scored < length:
         end = min(start + block_size, length)
@@ -66,12 +95,16 @@ def sliding_windows(length: int, block_size: int) -> list[tuple[int, int, int]]:
     return windows
 
 
+_Job = tuple[int, int, int, int]  # number of the sequence; start, first scored, end of a window
+
+
 class Evaluator:
-    """Scores token sequences with one compiled function of fixed shape [batch_size, block_size]."""
+    """Scores token sequences with compiled functions of fixed shape [batch_size, block_size]."""
 
     def __init__(self, model: GPT, *, batch_size: int = 16):
         self.model, self.batch_size = model, batch_size
         self._losses = jax.jit(self._window_losses)
+        self._details = jax.jit(self._window_details, static_argnames=("size", "top"))
         self._adaptive_step = jax.jit(self._score_and_learn, donate_argnums=(0, 1))
 
     def _window_losses(
@@ -79,6 +112,30 @@ class Evaluator:
     ) -> jax.Array:
         logits_BTV, _ = self.model.apply({"params": params}, inputs_BT)
         return token_losses(logits_BTV, targets_BT)
+
+    def _window_details(
+        self,
+        params: Params,
+        inputs_BT: jax.Array,
+        targets_BT: jax.Array,
+        at_B: jax.Array,
+        *,
+        size: int,
+        top: int,
+    ) -> tuple[jax.Array, ...]:
+        """(nats, rank, entropy, top ids, top logprobs) of `size` predictions of a row from `at`."""
+        logits_BTV, _ = self.model.apply({"params": params}, inputs_BT)
+        nats_BT = token_losses(logits_BTV, targets_BT)  # as in _window_losses, to the last bit
+
+        def cut(x: jax.Array) -> jax.Array:
+            return jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, size))(x, at_B)
+
+        log_p_BSV = jax.nn.log_softmax(cut(logits_BTV).astype(jnp.float32), axis=-1)
+        own_BS1 = jnp.take_along_axis(log_p_BSV, cut(targets_BT)[..., None], axis=-1)
+        rank_BS = 1 + (log_p_BSV > own_BS1).sum(axis=-1, dtype=jnp.int32)
+        entropy_BS = -(jnp.exp(log_p_BSV) * log_p_BSV).sum(axis=-1)
+        top_logprobs_BSk, top_ids_BSk = jax.lax.top_k(log_p_BSV, top)
+        return cut(nats_BT), rank_BS, entropy_BS, top_ids_BSk, top_logprobs_BSk
 
     def token_nats(self, params: Params, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Nats of every token of every sequence except its first, which is context only.
@@ -92,30 +149,100 @@ class Evaluator:
         """
         block = self.model.cfg.block_size
         jobs = [
-            (number, window)
+            (number, *window)
             for number, ids in enumerate(sequences)
             for window in sliding_windows(len(ids) - 1, block)
         ]
         nats = [np.zeros(len(ids) - 1, np.float32) for ids in sequences]
 
-        def collect(batch, losses_BT) -> None:
-            losses_BT = np.asarray(losses_BT)
-            for row, (number, (start, scored, end)) in enumerate(batch):
-                nats[number][scored:end] = losses_BT[row, scored - start : end - start]
+        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array]:
+            return (self._losses(params, inputs_BT, targets_BT),)
 
-        pending = None
+        for batch, (losses_BT,) in self._batches(sequences, jobs, compute):
+            for row, (number, start, scored, end) in enumerate(batch):
+                nats[number][scored:end] = losses_BT[row, scored - start : end - start]
+        return nats
+
+    def token_details(
+        self,
+        params: Params,
+        sequences: Sequence[Sequence[int]],
+        *,
+        top: int = 0,
+        stride: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Details]:
+        """The Details of every sequence; at the default stride their nats are those of token_nats.
+
+        Args:
+          params, sequences: as token_nats.
+          top: how many of the likeliest tokens to report.
+          stride: of the windows, from 1 to the block; half a block by default. A smaller one gives
+            every token more context and takes longer, in inverse proportion.
+          progress: told (windows done, all windows) after every batch.
+
+        Raises:
+          UserError: no such stride or `top`.
+        """
+        block, vocab_size = self.model.cfg.block_size, self.model.cfg.vocab_size
+        size = max(1, block // 2) if stride is None else stride
+        if not 1 <= size <= block:
+            raise UserError(f"the stride must lie between 1 and the block of {block}, not {stride}")
+        if not 0 <= top <= vocab_size:
+            raise UserError(f"top must lie between 0 and the vocabulary of {vocab_size}, not {top}")
+        jobs = [
+            (number, start, first, end)
+            for number, ids in enumerate(sequences)
+            for start, scored, end in sliding_windows(len(ids) - 1, block, size)
+            for first in range(scored, end, size)  # a first window is longer than its stride
+        ]
+        found = [_no_details(len(ids) - 1, top) for ids in sequences]
+
+        def at(start: int, first: int) -> int:
+            return min(first - start, block - size)
+
+        def compute(inputs_BT, targets_BT, batch: Sequence[_Job]) -> tuple[jax.Array, ...]:
+            at_B = np.zeros(self.batch_size, np.int32)
+            at_B[: len(batch)] = [at(start, first) for _, start, first, _ in batch]
+            return self._details(params, inputs_BT, targets_BT, at_B, size=size, top=top)
+
+        done = 0
+        for batch, arrays in self._batches(sequences, jobs, compute):
+            for row, (number, start, first, last) in enumerate(batch):
+                one, begin = found[number], first - start - at(start, first)
+                end = min(first + size, last)
+                into = one.nats, one.rank, one.entropy, one.top_ids, one.top_logprobs
+                for target, values_BS in zip(into, arrays, strict=True):
+                    target[first:end] = values_BS[row, begin : begin + end - first]
+                one.context[first:end] = np.arange(first - start, end - start) + 1
+            done += len(batch)
+            if progress:
+                progress(done, len(jobs))
+        return found
+
+    def _batches(
+        self,
+        sequences: Sequence[Sequence[int]],
+        jobs: Sequence[_Job],
+        compute: Callable[[np.ndarray, np.ndarray, Sequence[_Job]], tuple[jax.Array, ...]],
+    ) -> Iterator[tuple[Sequence[_Job], list[np.ndarray]]]:
+        """Yields (jobs, arrays of `compute`); a row of inputs and targets belongs to each job.
+
+        A batch is read while the one after it is computed.
+        """
+        block = self.model.cfg.block_size
+        pending: tuple[Any, Any] | None = None
         for first in range(0, len(jobs), self.batch_size):
             batch = jobs[first : first + self.batch_size]
             windows_BL = np.zeros((self.batch_size, block + 1), np.int32)
-            for row, (number, (start, _, end)) in enumerate(batch):
+            for row, (number, start, _, end) in enumerate(batch):
                 windows_BL[row, : end - start + 1] = sequences[number][start : end + 1]
-            losses_BT = self._losses(params, windows_BL[:, :-1], windows_BL[:, 1:])
-            if pending:  # the batch before is read while this one is computed
-                collect(*pending)
-            pending = batch, losses_BT
+            outputs = compute(windows_BL[:, :-1], windows_BL[:, 1:], batch)
+            if pending:
+                yield pending[0], [np.asarray(array) for array in pending[1]]
+            pending = batch, outputs
         if pending:
-            collect(*pending)
-        return nats
+            yield pending[0], [np.asarray(array) for array in pending[1]]
 
     def adaptive_token_nats(
         self, params: Params, sequences: Sequence[Sequence[int]], *, learning_rate: float
@@ -165,6 +292,17 @@ class Evaluator:
           UserError: a text is empty.
         """
         return scores(self.token_nats(params, encode(tokenizer, texts)), texts)
+
+
+def _no_details(length: int, top: int) -> Details:
+    return Details(
+        nats=np.zeros(length, np.float32),
+        rank=np.zeros(length, np.int32),
+        entropy=np.zeros(length, np.float32),
+        context=np.zeros(length, np.int32),
+        top_ids=np.zeros((length, top), np.int32),
+        top_logprobs=np.zeros((length, top), np.float32),
+    )
 
 
 def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:

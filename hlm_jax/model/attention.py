@@ -35,7 +35,7 @@ def half_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
 
 
 def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
-    half, width = q_BHTK.dtype, q_BHTK.shape[-1]
+    half, (*_, length, width) = q_BHTK.dtype, q_BHTK.shape
     q, k, v = _halves(q_BHTK), _halves(k_BHSK), _halves(v_BHSK)
     masks = [_halves(row, 2) for row in _halves(mask_BTS, 1)]
     scores = {(i, j): _apart_product("BHTK,BHSK->BHTS", q[i], k[j]) for i, j in _tiles(len(q))}
@@ -46,7 +46,7 @@ def _forward(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
     weights = {}
     for (i, j), x in scaled.items():
         weight = jnp.exp(x - log_sum[i][..., None])
-        weights[i, j] = _dropped_tile(weight, rate, seed, i, j, k_BHSK).astype(half)
+        weights[i, j] = _dropped_tile(weight, rate, seed, i, j, length).astype(half)
     y = [
         _sum(
             _apart_product("BHTS,BHSK->BHTK", w, v[j])
@@ -76,7 +76,7 @@ def _backward(rate, saved, grad_BHTK):
     for (i, j), s in scores.items():
         q_i, k_j, v_j, grad_i = _apart(q[i], k[j], v[j], grad[i])
         grad_weight = product("BHTK,BHSK->BHTS", grad_i, v_j, half).astype(jnp.float32)
-        grad_weight = _dropped_tile(grad_weight, rate, seed, i, j, grad_BHTK)
+        grad_weight = _dropped_tile(grad_weight, rate, seed, i, j, grad_BHTK.shape[2])
         weight = jnp.exp(_scaled(s, masks[i][j], width) - log_sum[i][..., None])
         grad_scores = weight * (grad_weight - rows[i][..., None]) * width**-0.5
         grad_scores = grad_scores.astype(half)
@@ -120,10 +120,10 @@ def _scaled(scores_BHTS, mask_BTS, width):
     return jnp.where(mask_BTS[:, None], scores, _MASKED)
 
 
-def _dropped_tile(x_BHTS, rate, seed, i, j, like_BHSK):
-    """Dropout of tile i, j of scores that are as long as this array, and as wide."""
-    batch, heads, length, _ = like_BHSK.shape
+def _dropped_tile(x_BHTS, rate, seed, i, j, length):
+    """Dropout of tile i, j of scores of this length, with the bits of its place in the whole."""
     if not rate:
         return x_BHTS
+    batch, heads, *_ = x_BHTS.shape
     start = (0, 0, i * (length // 2), j * (length // 2))
     return dropped(x_BHTS, rate, seed, start=start, whole=(batch, heads, length, length))

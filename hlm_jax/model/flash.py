@@ -24,12 +24,7 @@ INTERPRET = False  # tests run the kernels on a CPU, as plain JAX
 
 def fits(length: int, width: int, dtype) -> bool:
     """Whether the kernels read windows of `length` and heads of `width` in this type."""
-    return (
-        length % _block(length) == 0
-        and _block(length) >= 16
-        and width in (16, 32, 64, 128)
-        and jnp.dtype(dtype).itemsize == 2
-    )
+    return _block(length) >= 16 and width in (16, 32, 64, 128) and jnp.dtype(dtype).itemsize == 2
 
 
 def _block(length: int) -> int:
@@ -37,13 +32,13 @@ def _block(length: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def flash_attention(qkv_BT3HK: jax.Array, seed: jax.Array | None, rate: float) -> jax.Array:
+def flash_attention(qkv_BT3HK: jax.Array, seed: jax.Array, rate: float) -> jax.Array:
     """softmax(q k / sqrt(K)) v, no query sees a later key: [B, T, 3, H, K] -> [B, T, H, K].
 
     Args:
       qkv_BT3HK: of a half type.
       seed: uint32 [3]: two words of the dropout of probabilities, and the number of the first row
-        of the batch, of which other devices may hold other rows; None for none.
+        of the batch, of which other devices may hold other rows.
       rate: of that dropout; 0 for none.
     """
     return _forward(qkv_BT3HK, seed, rate)[0]
@@ -114,7 +109,7 @@ def _parts(length, width):
 
 
 def _words(seed):
-    return jnp.zeros(4, jnp.uint32) if seed is None else jnp.pad(seed, (0, 1))  # a power of two
+    return jnp.pad(seed, (0, 1))  # the kernels read powers of two
 
 
 def _forward_kernel(q_ref, k_ref, v_ref, seed_ref, y_ref, log_sum_ref, *, rate, block):

@@ -83,8 +83,8 @@ def _positions(table_SD, position_BT, dtype):
 
 
 def _positions_backward(dtype, table_SD, grad_BTD):
-    # A product with ones. For a sum XLA would put the batch last in all arrays of the residual
-    # stream, and a whole step of a GPU would move a quarter more bytes.
+    # A product with ones, in the half type like every product. For a sum XLA would put the batch
+    # last in all arrays of the residual stream, and a GPU would move a quarter more bytes a step.
     grad_BTD = grad_BTD.astype(activation_dtype(dtype))
     ones_B = jnp.ones(len(grad_BTD), grad_BTD.dtype)
     grad_TD = product("B,BTD->TD", ones_B, grad_BTD, jnp.float32)
@@ -143,27 +143,27 @@ class Attention(nn.Module):
         qwen3 = cfg.form == "qwen3"
         batch, length, _ = x_BTD.shape
         qkv = Dense(3 * cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, name="qkv")(x_BTD)
-        # Heads before positions: then every product of both passes is a plain batched one.
         qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
-        q_BHTK, k_BHSK, v_BHSK = qkv.transpose(2, 0, 3, 1, 4)
+        fused = self.attention == "fused" and causal
+        # Heads before positions: then every product of both passes is a plain batched one. A fused
+        # kernel reads positions first, as they lie.
+        q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else qkv.transpose(2, 0, 3, 1, 4)
         if qwen3:
-            q_BHTK, k_BHSK = RMSNorm(name="q_norm")(q_BHTK), RMSNorm(name="k_norm")(k_BHSK)
-            q_BHTK = rotate(q_BHTK, position_BT, cfg.rope_theta)
-            k_BHSK = rotate(k_BHSK, position_BT, cfg.rope_theta)
+            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+            heads = 2 if fused else 1
+            q = rotate(q, position_BT, cfg.rope_theta, heads)
+            k = rotate(k, position_BT, cfg.rope_theta, heads)
         if kv is not None:
-            k_GSK, v_GSK = _extended(kv[0], k_BHSK, start), _extended(kv[1], v_BHSK, start)
+            k_GSK, v_GSK = _extended(kv[0], k, start), _extended(kv[1], v, start)
             kv = k_GSK, v_GSK
-            y_BHTK = self._attend_cached(q_BHTK, k_GSK, v_GSK, mask_BTS)
-        elif self.attention == "fused" and causal:
-            heads = [x.swapaxes(1, 2) for x in (q_BHTK, k_BHSK, v_BHSK)]
-            if seeds is None:
-                y_BTHK = _fused_attention(heads[0], heads[1], heads[2], self.dtype)
-            else:
-                qkv = (jnp.stack(heads, 2) if qwen3 else qkv).astype(self.dtype)
-                y_BTHK = _flash_attention(qkv, cfg.dropout, seeds[0], self.mesh)
-            y_BHTK = y_BTHK.swapaxes(1, 2)
+            y_BHTK = self._attend_cached(q, k_GSK, v_GSK, mask_BTS)
+        elif fused and seeds is None:
+            y_BHTK = _fused_attention(q, k, v, self.dtype).swapaxes(1, 2)
+        elif fused:
+            qkv = (jnp.stack([q, k, v], 2) if qwen3 else qkv).astype(self.dtype)
+            y_BHTK = _flash_attention(qkv, cfg.dropout, seeds[0], self.mesh).swapaxes(1, 2)
         else:
-            y_BHTK = self._attend(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seeds)
+            y_BHTK = self._attend(q, k, v, mask_BTS, seeds)
         y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         out = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")
@@ -290,6 +290,8 @@ class GPT(nn.Module):
         """
         if cache is not None and dropout_key is not None:
             raise ValueError("dropout with a cache: pass one of cache and dropout_key")
+        if cache is None and not (isinstance(start, int) and start == 0):
+            raise ValueError("start without a cache: positions then count from 0")
         cfg = self.cfg
         batch, length = tokens_BT.shape
         causal = cache is None and pad_B is None

@@ -138,6 +138,8 @@ def dropped(
 ) -> jax.Array:
     """`dropout` with a seed and a rate above 0; its own transpose in x.
 
+    Indices count modulo 2**32, so of a larger array entries that far apart share their bits.
+
     Args:
       start, whole: of an array of shape `whole`, x is the part that begins at these indices.
     """
@@ -308,15 +310,19 @@ class RMSNorm(nn.Module):
         return y.astype(activation_dtype(self.dtype))
 
 
-def rotate(x_BHTK: jax.Array, position_BT: jax.Array, theta: float) -> jax.Array:
-    """Rotary positions (Su et al. 2021), halves rotated against each other as in Qwen3."""
-    half = x_BHTK.shape[-1] // 2
+def rotate(x: jax.Array, position_BT: jax.Array, theta: float, heads_axis: int = 1) -> jax.Array:
+    """Rotary positions (Su et al. 2021), halves rotated against each other as in Qwen3.
+
+    Args:
+      x: [B, H, T, K], or [B, T, H, K] with heads_axis 2.
+    """
+    half = x.shape[-1] // 2
     frequency_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_B1TK = (position_BT[..., None] * frequency_K)[:, None, :, :]
-    cos, sin = jnp.cos(angle_B1TK), jnp.sin(angle_B1TK)
+    angle = jnp.expand_dims(position_BT[..., None] * frequency_K, heads_axis)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     # (a, b) -> (a cos - b sin, b cos + a sin), without cutting the array and joining it again.
-    kept = x_BHTK * jnp.concatenate([cos, cos], -1)
-    return kept + jnp.roll(x_BHTK, half, -1) * jnp.concatenate([-sin, sin], -1)
+    kept = x * jnp.concatenate([cos, cos], -1)
+    return kept + jnp.roll(x, half, -1) * jnp.concatenate([-sin, sin], -1)
 
 
 def log_sum_exp(*parts: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ from ml_collections import ConfigDict
 
 from hlm_jax.book import corpus, report, windows
 from hlm_jax.book.corpus import Chapter
+from hlm_jax.book.splits import chapters_named, opening, split_chapters
 from hlm_jax.book.tokenizer import Tokenizer, train_tokenizer
+from hlm_jax.errors import UserError
 from hlm_jax.measures.extraction import PREFIXES, TOKENS, spread_windows
 from hlm_jax.measures.leakage import find_leakage, problems, refuse
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
+from hlm_jax.numbers import written_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,18 @@ class Material:
         return report.summary(self.report, self.splits)
 
 
+def _fitted_on(
+    config: ConfigDict, chapters: Sequence[Chapter], splits: dict[str, list[Chapter]]
+) -> list[Chapter]:
+    """The chapters that the vocabulary is fitted on; refuses held-out ones."""
+    words = config.tokenizer.chapters
+    named = chapters_named(chapters, words, "tokenizer.chapters")
+    held = written_numbers(c.number for c in named if c in [*splits["val"], *splits["test"]])
+    if held:
+        raise UserError(f"tokenizer.chapters={words} names {held}, held out from training")
+    return named or splits["train"]
+
+
 def load_material(config: ConfigDict) -> Material:
     """Reads and cleans the book, splits it, trains the tokenizer and fits the baseline.
 
@@ -59,13 +75,17 @@ def load_material(config: ConfigDict) -> Material:
       UserError: the book cannot be read, or is too short for the config.
     """
     book = corpus.load_corpus(**config.corpus)
-    splits = corpus.split_chapters(book.chapters, **config.split)
+    splits = split_chapters(book.chapters, **config.split)
     leakage = find_leakage(splits)
     refuse(leakage)
     book.report["warnings"] += problems(leakage)
-    book.report["opening"] = corpus.opening(splits)
+    book.report["opening"] = opening(splits)
     texts = [chapter.text for chapter in splits["train"]]
-    tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **config.tokenizer)
+    tokenizer = train_tokenizer(
+        [chapter.text for chapter in _fitted_on(config, book.chapters, splits)],
+        vocab_size=config.model.vocab_size,
+        character_coverage=config.tokenizer.character_coverage,
+    )
     tokens = windows.token_stream(tokenizer, splits["train"])
     block, train = config.model.block_size, config.train
     cut = windows.Windows(tokens, block_size=block, batch_size=train.batch_size, seed=config.seed)

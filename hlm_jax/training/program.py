@@ -79,7 +79,8 @@ def build_program(config: ConfigDict, material: Material) -> Program:
         )
     cfg = GPTConfig(**config.model)
     dtype, dtype_reason = resolve_dtype(config.dtype)
-    attention, attention_reason = resolve_attention(config.attention, cfg, dtype, train.batch_size)
+    rows = train.batch_size // parts
+    attention, attention_reason = resolve_attention(config.attention, cfg, dtype, rows)
     trained = GPT(cfg, dtype, attention, mesh)
     total_steps = material.total_steps
     optimizer, learning_rate = optim.make_optimizer(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jax
 from ml_collections import ConfigDict
 
-from hlm_jax.book.corpus import describe_split
+from hlm_jax.book.splits import describe_split
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import extraction, overlap
 from hlm_jax.model.shape import GPTConfig
@@ -44,7 +44,12 @@ def final_report(
     Args:
       language_model: the checkpoint that a reader would load.
     """
-    if material.baseline is None:
+    if material.splits["test"] and material.baseline is None:
+        yield (
+            "\nno chapter was looked at in training but the training chapters; score the test "
+            f"chapters: python scripts/evaluate.py --workdir {journal.workdir} --split test"
+        )
+    elif material.baseline is None:
         yield (
             "\nno chapters are held out in this config: its loss tells nothing about new text "
             "(see configs/base_heldout.py)"
@@ -62,7 +67,7 @@ def final_report(
                 "counting 5-grams predicts this book better than the model does: the text is short "
                 'for it, or the training was too short (README.md, "Your own book")'
             )
-    if material.baseline is not None:
+    if material.splits["val"] or material.splits["test"]:
         yield describe_split(material.splits, material.report["chapters"])
     prompt = prompt_of(config, material)
     text = write_sample(language_model, config, prompt).removeprefix(prompt)

@@ -54,7 +54,9 @@ class TrainState:
 
 def fresh_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float) -> TrainState:
     """The state before step 0, as a function of the key alone."""
-    params = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    # The parameters are those of any attention, and a fused one may ask for a card.
+    plain = model.clone(attention="xla")
+    params = plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
     ema = jax.tree.map(jnp.copy, params) if ema_decay else None
     scale = LossScale.create() if model.dtype == "float16" else None
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema, scale)

@@ -33,10 +33,10 @@ class Training:
         model = {k: v for k, v in r["model"].items() if k != "hidden"}
         cfg = GPTConfig(**model)
         self.attention, _ = resolve_attention(r["attention"], cfg, r["dtype"], r["batch_size"])
-        self.model = GPT(cfg, r["dtype"], self.attention)
+        mesh = make_mesh()
+        self.model = GPT(cfg, r["dtype"], self.attention, mesh)
         jax.config.update("jax_compilation_cache_dir", r["folder"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        mesh = make_mesh()
         optimizer, _ = optim.make_optimizer(
             **r["optim"], total_steps=10_000, product_dtype=r["dtype"]
         )

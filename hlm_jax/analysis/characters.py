@@ -1,0 +1,397 @@
+"""Probabilities of each next character, whatever the tokens: a sum over segmentations.
+
+Vieira et al., "From Language Models over Tokens to Language Models over Characters", arXiv
+2412.03719. A covering of a text s is a token sequence whose text begins with s and whose text
+without the last token does not. P(s) is the sum over all coverings, and P(c | s) = P(sc) / P(s).
+Tokens may end within a character: texts are bytes inside.
+
+The search reads a text once from left to right. Of the hypotheses that end at one byte with the
+same last token, the `beam` heaviest are followed. The others lend their weight to the heaviest of
+them: what they say of the next character is taken to be what it says. A hypothesis with less than
+`least` of P(s) is dropped. All of this depends on s alone. So for every beam the results are
+probabilities of a proper model, whose bits can be compared with any other's.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
+
+import numpy as np
+
+from hlm_jax.analysis.hypotheses import Node, Request, read_all
+from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.errors import UserError
+from hlm_jax.language_model import LanguageModel
+from hlm_jax.measures import mixture
+from hlm_jax.measures.mixture import NgramMixture
+from hlm_jax.measures.score import Score
+
+BEAM, LEAST = 1, 1e-3
+END, BYTES = "", "\ufffd"  # what is no character of the vocabulary: the end, one spelt in bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class CharacterScores:
+    """One text, character by character.
+
+    Attributes:
+      bits: float64 [chars], -log2 P(character | those before it). Their sum is the cost of the text
+        as the beginning of a chapter, like the sum of its tokens' bits.
+      neglected: float64 [chars], the fraction of P(s) that is dropped at the character.
+      merged: float64 [chars], the fraction of P(s) that is lent to other hypotheses there.
+      bound: float64 [chars]: P(s) is at least 2**-bound for the text up to this character, by the
+        hypotheses that were followed, each with its own weight. With `beam` so large that nothing
+        is merged, P(s) is at most 2**-bound + the sum of neglected * 2**-bound so far.
+      rank: int64 [chars], 1 for the likeliest.
+      entropy_bits: float64 [chars], of the next character; all that are spelt in bytes are one.
+      top: for every character the likeliest (character, probability) before it is read, in falling
+        order; "" is the end of the chapter, "\ufffd" any character that is spelt in bytes.
+      read: how many tokens the model read.
+
+    `rank` and `entropy_bits` are empty where distributions were not asked for, `top` likewise.
+    """
+
+    bits: np.ndarray
+    neglected: np.ndarray
+    merged: np.ndarray
+    bound: np.ndarray
+    rank: np.ndarray
+    entropy_bits: np.ndarray
+    top: list[list[tuple[str, float]]]
+    read: int
+
+
+def character_scores(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    beam: int = BEAM,
+    least: float = LEAST,
+    distributions: bool = True,
+    top: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[CharacterScores]:
+    """The scores of every text, each read like a chapter, from its beginning.
+
+    Args:
+      texts: taken as they are: clean and convert them first, as the training text was.
+      beam: how many hypotheses with the same end and the same last token are followed.
+      least: the least fraction of P(s) that a hypothesis is followed for; 0 drops nothing.
+      distributions: whether rank, entropy and top are computed as well.
+      top: how many of the likeliest characters to list.
+      progress: told (characters done, all characters).
+
+    Raises:
+      UserError: an empty text, or an impossible number.
+    """
+    if beam < 1 or not 0 <= least < 1 or top < 0:
+        raise UserError(
+            f"beam must be at least 1, least in [0, 1) and top at least 0, not {beam}, {least}, "
+            f"{top}"
+        )
+    for number, text in enumerate(texts, start=1):
+        if not text:
+            raise UserError(f"text {number} is empty: give at least one character to score")
+        model.tokenizer.encode(text)  # refuses what is not Unicode
+    vocabulary = Vocabulary(model.tokenizer)
+    distributions = distributions or top > 0
+    searches = [_Search(vocabulary, text, beam, least, distributions, top) for text in texts]
+    read_all(model.model, model.device_params, vocabulary.tokens, searches, progress)
+    return [search.scores for search in searches]
+
+
+def evaluate(
+    models: Sequence[LanguageModel],
+    texts: Sequence[str],
+    *,
+    beam: int = BEAM,
+    ngram: NgramMixture | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, list[Score]], dict[str, float]]:
+    """Scores of texts by the mean of the models' probabilities of characters.
+
+    Args:
+      models: their tokenizers may differ.
+      ngram: where given, a character n-gram model is mixed in as well.
+
+    Returns:
+      (scores as measures/mixture.evaluate_characters names them, means per character over all
+      models: `neglected`, `merged` and, of one model alone, `bound_bits_per_char`).
+
+    Raises:
+      UserError: as character_scores; also an n-gram mixture without validation texts.
+    """
+    validation = list(ngram.validation) if ngram else []
+    every = [*texts, *(text for text in validation if text not in texts)]
+    found = [
+        character_scores(model, every, beam=beam, distributions=False, progress=progress)
+        for model in models
+    ]
+    nats = [dict(zip(every, (math.log(2) * one.bits for one in of), strict=True)) for of in found]
+
+    def of_texts(some: Sequence[str]) -> list[list[np.ndarray]]:
+        return [[of[text] for text in some] for of in nats]
+
+    ways = mixture.evaluate_characters(
+        of_texts(texts), texts, ngram=ngram, validation_nats=of_texts(validation)
+    )
+    own = [one for of in found for one in of[: len(texts)]]
+    sums = {
+        "neglected": [one.neglected.sum() for one in own],
+        "merged": [one.merged.sum() for one in own],
+    }
+    sums |= {"bound_bits_per_char": [one.bound[-1] for one in own]} if len(models) == 1 else {}
+    chars = len(models) * sum(map(len, texts))
+    return ways, {name: float(sum(values)) / chars for name, values in sums.items()}
+
+
+class Vocabulary:
+    """A tokenizer's tokens in the order of their bytes: those with one prefix stand together.
+
+    Attributes:
+      separator: the id of the token before a text.
+      tokens: int32 [C], ids; tokens without bytes are left out.
+      prefixes: {bytes: (first, after equal, after)}: the tokens that begin with these bytes, the
+        equal ones first.
+      characters: what may come next: END, BYTES and the characters of the tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        data = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        order = sorted((text, token) for token, text in enumerate(data) if text)
+        self.separator = tokenizer.separator_id
+        self.tokens = np.array([token for _, token in order], np.int32)
+        self._data = [text for text, _ in order]
+        self.prefixes: dict[bytes, tuple[int, int, int]] = {}
+        for place, text in enumerate(self._data):
+            for end in range(1, len(text) + 1):
+                first, equal, _ = self.prefixes.get(text[:end], (place, place, place))
+                equal = place + 1 if end == len(text) else equal
+                self.prefixes[text[:end]] = first, equal, place + 1
+        whole = {char for text in self._data for char in text.decode(errors="ignore")}
+        self.characters = [END, BYTES, *sorted(whole)]
+        self.number = {char: number for number, char in enumerate(self.characters)}
+        self._next: dict[int, np.ndarray] = {}
+
+    def next_characters(self, read: int) -> np.ndarray:
+        """int64 [C]: the number of the character after the first `read` bytes of every token."""
+        if read not in self._next:
+            self._next[read] = np.array([self._first(text[read:]) for text in self._data])
+        return self._next[read]
+
+    def _first(self, rest: bytes) -> int:
+        try:
+            return self.number[rest.decode()[:1]]
+        except UnicodeDecodeError:
+            return self.number[BYTES]
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Hypothesis:
+    """A token sequence whose text is the text up to byte `end`; all its continuations.
+
+    Attributes:
+      weight: its fraction of P(s), with what others lent to it.
+      own: its fraction of what the followed hypotheses hold themselves.
+      node: None until the model read its last token.
+    """
+
+    parent: Node | None
+    token: int
+    end: int
+    weight: float
+    own: float
+    node: Node | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class _Step:
+    """The coverings of a text and its next character.
+
+    Attributes:
+      still: hypotheses that end before the character and have tokens that go beyond it.
+      weight, own: of those tokens.
+      new: unread hypotheses that end with the character.
+      inside: unread hypotheses that end within it.
+      asked: those being read.
+      dropped: weight of those that are not followed.
+      apart: the fraction of all weight that was not lent.
+    """
+
+    still: list[_Hypothesis] = dataclasses.field(default_factory=list)
+    new: list[_Hypothesis] = dataclasses.field(default_factory=list)
+    inside: list[_Hypothesis] = dataclasses.field(default_factory=list)
+    asked: list[_Hypothesis] = dataclasses.field(default_factory=list)
+    weight: float = 0.0
+    own: float = 0.0
+    dropped: float = 0.0
+    apart: float = 1.0
+
+
+class _Search:
+    """Reads one text; `scan` asks for nodes and is sent them, so that texts can share calls.
+
+    Attributes:
+      size, done: characters in all, and read.
+      scores: set when `scan` ends.
+    """
+
+    scores: CharacterScores
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        text: str,
+        beam: int,
+        least: float,
+        distributions: bool,
+        top: int,
+    ):
+        self._vocabulary, self.text = vocabulary, text
+        self._beam, self._least, self._distributions, self._top = beam, least, distributions, top
+        self._active: list[_Hypothesis] = []
+        self._step = _Step()
+        self.size, self.done = len(text), 0
+
+    def live(self) -> Iterable[Node]:
+        """The nodes that may still get children."""
+        step = self._step
+        for one in (*self._active, *step.still):
+            if one.node is not None:
+                yield one.node
+        for one in (*step.new, *step.inside, *step.asked):
+            if one.parent is not None:
+                yield one.parent
+
+    def scan(self) -> Generator[list[Request], list[Node], None]:
+        """Yields what to read, receives its nodes."""
+        n = len(self.text)
+        bits, neglected, merged, bound = np.zeros((4, n))
+        rank, entropy_bits, top = np.zeros(n, np.int64), np.zeros(n), []
+        data, start, log_own, read = self.text.encode(), 0, 0.0, 1
+        self._active = [_Hypothesis(None, self._vocabulary.separator, 0, 1.0, 1.0)]
+        yield from self._read(self._active)
+        for i, char in enumerate(self.text):
+            end = start + len(char.encode())
+            next_C = self._next_character(start) if self._distributions else None
+            self._step = step = _Step()
+            self._cover(self._active, data, start, end)
+            while step.inside:
+                chosen = self._follow(step.inside, needed=not step.new)
+                step.inside = []
+                yield from self._read(chosen)
+                read += len(chosen)
+                self._cover(chosen, data, start, end)
+            weight = step.weight + sum(one.weight for one in step.new)
+            own = step.own + sum(one.own for one in step.new)
+            bits[i], bound[i] = -math.log2(weight), -math.log2(own) - log_own
+            kept = self._follow(step.new, needed=True)
+            neglected[i], merged[i] = step.dropped / weight, 1 - step.apart
+            self._active = [*step.still, *kept]
+            log_own += self._scale()
+            yield from self._read(kept)
+            read += len(kept)
+            if next_C is not None:
+                rank[i], entropy_bits[i] = self._place(next_C, char, 2 ** -bits[i])
+                top.append(self._likeliest(next_C))
+            start, self.done = end, i + 1
+        self._active, self._step = [], _Step()
+        if not self._distributions:
+            rank, entropy_bits = rank[:0], entropy_bits[:0]
+        self.scores = CharacterScores(bits, neglected, merged, bound, rank, entropy_bits, top, read)
+
+    def _read(self, hypotheses: list[_Hypothesis]) -> Generator[list[Request], list[Node], None]:
+        if hypotheses:
+            self._step.asked = hypotheses
+            nodes = yield [(one.parent, one.token) for one in hypotheses]
+            for one, node in zip(hypotheses, nodes, strict=True):
+                one.node, one.parent = node, None
+            self._step.asked = []
+
+    def _cover(self, hypotheses: list[_Hypothesis], data: bytes, start: int, end: int) -> None:
+        """Adds what these hypotheses give to the character at data[start:end]."""
+        step, tokens, prefixes = self._step, self._vocabulary.tokens, self._vocabulary.prefixes
+        for one in hypotheses:
+            assert one.node is not None
+            p = one.node.p
+            for stop in range(max(start, one.end) + 1, end + 1):
+                first, equal, after = prefixes.get(data[one.end : stop], (0, 0, 0))
+                if first == after:
+                    break
+                to = step.new if stop == end else step.inside
+                for place in range(first, equal):
+                    share, token = float(p[place]), int(tokens[place])
+                    to.append(
+                        _Hypothesis(one.node, token, stop, one.weight * share, one.own * share)
+                    )
+                if stop == end and equal < after:
+                    share = float(p[equal:after].sum(dtype=np.float64))
+                    step.weight += one.weight * share
+                    step.own += one.own * share
+                    step.still.append(one)
+
+    def _follow(self, hypotheses: list[_Hypothesis], *, needed: bool) -> list[_Hypothesis]:
+        """Those to read; the others are merged or dropped.
+
+        Args:
+          needed: whether one must be kept, however light: the text could not go on without.
+        """
+        step = self._step
+        total = step.weight + sum(one.weight for one in step.new)
+        inside = sum(one.weight for one in step.inside)
+        least = 0.0 if needed and step.inside else self._least * total
+        groups = collections.defaultdict(list)
+        for one in sorted(hypotheses, key=lambda one: -one.weight):
+            groups[one.end, one.token].append(one)
+        kept, lent = list[_Hypothesis](), 0.0
+        for first, *others in groups.values():  # the heaviest first
+            if first.weight < least and not (needed and not kept):
+                step.dropped += first.weight + sum(one.weight for one in others)
+                continue
+            followed = [one for one in others[: self._beam - 1] if one.weight >= least]
+            kept += [first, *followed]
+            lent += (weight := sum(one.weight for one in others[len(followed) :]))
+            first.weight += weight
+        step.apart *= 1 - lent / (total + inside)
+        return kept
+
+    def _scale(self) -> float:
+        """Makes a sum of 1 of all weights, and of all own ones; log2 of the latter's sum."""
+        step, kept = self._step, self._active[len(self._step.still) :]
+        weight = step.weight + sum(one.weight for one in kept)
+        own = step.own + sum(one.own for one in kept)
+        for one in self._active:
+            one.weight /= weight
+            one.own /= own
+        return math.log2(own)
+
+    # --- distributions ---
+
+    def _next_character(self, start: int) -> np.ndarray:
+        """float64 [characters]: probabilities of what comes at byte `start`."""
+        vocabulary, data = self._vocabulary, self.text.encode()
+        next_C = np.zeros(len(vocabulary.characters))
+        for one in self._active:
+            assert one.node is not None
+            read = start - one.end
+            first, after = 0, len(vocabulary.tokens)
+            if read:
+                _, first, after = vocabulary.prefixes[data[one.end : start]]
+            p = one.node.p[first:after]
+            numbers = vocabulary.next_characters(read)[first:after]
+            next_C += one.weight * np.bincount(numbers, p, len(next_C))
+            if not read:
+                next_C[0] += one.weight * max(0.0, 1 - float(p.sum(dtype=np.float64)))
+        return next_C
+
+    def _place(self, next_C: np.ndarray, char: str, p: float) -> tuple[int, float]:
+        """(rank of a character of probability p, entropy in bits)."""
+        above = next_C > p
+        above[[self._vocabulary.number[BYTES], self._vocabulary.number.get(char, 1)]] = False
+        positive = next_C[next_C > 0]
+        return 1 + int(above.sum()), float(-(positive * np.log2(positive)).sum())
+
+    def _likeliest(self, next_C: np.ndarray) -> list[tuple[str, float]]:
+        places = np.argsort(-next_C, kind="stable")[: self._top]
+        return [(self._vocabulary.characters[place], float(next_C[place])) for place in places]

@@ -1,0 +1,289 @@
+"""Tables of surprisal as one HTML file: the exact text, coloured, and what stands behind each unit.
+
+The file holds the text and the columns once, in parts of at most PART characters, compressed; the
+reader (heatmap.js) unpacks and draws the part that is read. 500,000 characters stay usable.
+"""
+
+import base64
+import itertools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hlm_jax.analysis import colours
+from hlm_jax.analysis.cells import NUMBERS, Cells, Table, cells_of, common_documents, documents_of
+from hlm_jax.analysis.markup import Html, both, escape
+from hlm_jax.analysis.page import asset, document, line_chart
+
+PART = 30_000  # characters that are drawn at once
+_NAME = 48  # characters of a heading in the list of chapters
+# Numbers travel as whole numbers, times this; those that are whole already are not named here.
+_FACTORS = {"b": 1000, "e": 100, "g": 100, "u": 100}
+# The number that a colouring shows.
+_NEEDS = {"bits": "b", "rank": "r", "entropy": "e", "copied": "c", "ngram": "g", "difference": "b"}
+
+_TRAINED = both(
+    "Hatched chapters were trained on: a low curve there is memory. "
+    "The 5-gram is shown where it was not trained.",
+    "画斜线的各回曾用于训练：曲线低是记忆。5-gram 只画未训练的各回。",
+)
+
+
+def heatmap(
+    tables: Mapping[str, Table] | Table, *, title: str, curve: bool = True, lang: str = "en"
+) -> str:
+    """The page of one table, or of several models' tables of the same texts.
+
+    With several, A minus B is a colouring: over the shortest stretches at whose ends both models
+    have a border, so that tokens of different tokenizers are compared exactly.
+
+    Args:
+      tables: a table, or tables by the names of their models.
+      title: of the page; plain text or a label of `both`.
+      curve: shows bits per character of all chapters beside the 5-gram, where there are several.
+      lang: "en" or "zh", the language at first.
+
+    Raises:
+      UserError: no text, or tables of different texts.
+    """
+    named = dict(tables) if isinstance(tables, Mapping) else {"model": tables}
+    book = _Book(named)
+    notes = dict.fromkeys(note for t in named.values() for note in getattr(t, "notes", ()))
+    body = _body(
+        book.curve() if curve and len(book.texts) > 1 else Html(),
+        "".join(f'<p class="muted">{escape(note)}</p>\n' for note in notes),
+    )
+    style = asset("heatmap.css") + colours.style()
+    return document(
+        title,
+        body,
+        style=style,
+        script=asset("units.js") + asset("heatmap.js"),
+        data=book.data(),
+        lang=lang,
+    )
+
+
+class _Book:
+    """The texts that are shown, and their units by model.
+
+    Attributes:
+      named: the tables by model.
+      texts: their documents.
+      cells: by model, by text.
+      splits: by text, by model.
+      ids: names of the texts in addresses: chapter numbers, or positions where those repeat.
+      borders: of every text, where it is cut into parts.
+    """
+
+    def __init__(self, named: Mapping[str, Table]):
+        self.named = named
+        self.texts = common_documents(named)
+        self.cells = [cells_of(table) for table in named.values()]
+        of_models = [[d.split for d in documents_of(table)] for table in named.values()]
+        self.splits = list(zip(*of_models, strict=True))
+        numbers = [str(text.chapter) for text in self.texts]
+        self.numbered = len(set(numbers)) == len(numbers)
+        self.ids = numbers if self.numbered else [str(i + 1) for i in range(len(numbers))]
+        by_text = zip(*self.cells, strict=True)
+        pairs = zip(self.texts, by_text, strict=True)
+        self.borders = [_borders(text.text, cells) for text, cells in pairs]
+
+    def data(self) -> dict[str, Any]:
+        """What the reader reads."""
+        words: dict[str, int] = {}
+        choices = (choice for model in self.cells for cells in model for choice in cells.choices)
+        top = max(map(len, choices), default=0)
+        pages = [page for i in range(len(self.texts)) for page in self._pages(i, top, words)]
+        return {
+            "models": list(self.named),
+            "units": [table.unit for table in self.named.values()],
+            "scales": self._scales(),
+            "top": top,
+            "words": list(words),
+            "pages": pages,
+        }
+
+    def _pages(self, i: int, top: int, words: dict[str, int]) -> list[dict[str, Any]]:
+        """The parts of one text; adds to `words` what its alternatives name by number."""
+        text, ids = self.texts[i].text, self._part_ids(i)
+        pages = []
+        for n, (a, b) in enumerate(itertools.pairwise(self.borders[i])):
+            columns = [_columns(model[i], a, b, top, words) for model in self.cells]
+            part = f" ({n + 1}/{len(ids)})" if len(ids) > 1 else ""
+            page = {"id": ids[n], "x": self.ids[i], "name": self._name(i) + part, "from": a}
+            packed = _packed({"t": text[a:b], "m": columns})
+            pages.append({**page, "splits": self.splits[i], "z": packed})
+        return pages
+
+    def _part_ids(self, i: int) -> list[str]:
+        parts = len(self.borders[i]) - 1
+        return [f"{self.ids[i]}.{n + 1}" for n in range(parts)] if parts > 1 else [self.ids[i]]
+
+    def _name(self, i: int) -> str:
+        """The number of a text and its first line; the document's name where there are several."""
+        text = self.texts[i]
+        line = text.text.lstrip().split("\n", 1)[0].strip()
+        line = line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
+        several = len({text.name for text in self.texts}) > 1
+        number = str(text.chapter) if len(self.texts) > 1 else ""
+        parts = (number, text.name if several else "", line)
+        return " · ".join(dict.fromkeys(part for part in parts if part))
+
+    def _scales(self) -> dict[str, Any]:
+        """The colourings whose numbers all models have."""
+        held = set.intersection(*(set(cells.numbers) for model in self.cells for cells in model))
+        found: dict[str, Any] = {}
+        for name, scale in colours.SCALES.items():
+            if _NEEDS[name] not in held or (name == "difference" and len(self.named) < 2):
+                continue
+            label, note = ([text.english, text.chinese] for text in (scale.label, scale.note))
+            found[name] = {"label": label, "note": note, "palette": scale.palette}
+            found[name] |= {"edges": scale.edges, "names": scale.names}
+        return found
+
+    def curve(self) -> Html:
+        """Bits per character of every text by every model; a click opens it.
+
+        Beside them the 5-gram of the first one's book, on the texts that it was not trained on: it
+        has learned the others by heart.
+        """
+        xs = [float(name) for name in self.ids]
+        order = np.argsort(xs, kind="stable").tolist()
+
+        def points(model: Sequence[Cells], short: str) -> list[tuple[float, float]]:
+            return [(xs[i], _per_character(model[i], short, self.texts[i].text)) for i in order]
+
+        label = {
+            name: name if len(self.named) > 1 else both("model", "模型") for name in self.named
+        }
+        series = {
+            label[name]: points(m, "b") for name, m in zip(self.named, self.cells, strict=True)
+        }
+        trained = {x for x, splits in zip(xs, self.splits, strict=True) if "train" in splits}
+        learned = {x for x, splits in zip(xs, self.splits, strict=True) if splits[0] == "train"}
+        baseline = [(x, np.nan if x in learned else y) for x, y in points(self.cells[0], "g")]
+        if np.isfinite([y for _, y in baseline]).any():
+            series["5-gram"] = baseline
+        return line_chart(
+            series,
+            x_label=both("chapter", "回") if self.numbered else both("text", "文"),
+            y_label=both("bits per character", "每字比特数"),
+            hatched=_spans(sorted(trained)),
+            hatched_label=both("trained on", "训练所用")
+            if len(self.named) == 1
+            else both("trained on by one of the models", "有模型训练过"),
+            caption=_TRAINED if trained else "",
+            links={x: f"#ch={self._part_ids(i)[0]}" for i, x in enumerate(xs)},
+            names={x: self._name(i) for i, x in enumerate(xs)},
+            height=250,
+        )
+
+
+def _borders(text: str, models: Sequence[Cells]) -> list[int]:
+    """Where a long text is cut: between units of all models, at the end of a line if it can be."""
+    if len(text) <= PART:
+        return [0, len(text)]
+    common = set.intersection(*(set(cells.end.tolist()) for cells in models))
+    places = np.array(sorted(place for place in common if 0 < place < len(text)), dtype=int)
+    lines = np.array([place for place in places if text[place - 1] == "\n"], dtype=int)
+    borders = [0]
+    while len(text) - borders[-1] > PART:
+        low = borders[-1]
+        later = places[places > low]
+        near = [some[(some > low) & (some <= low + PART)] for some in (lines, places)]
+        if not len(later):
+            break
+        borders.append(int(next((some[-1] for some in near if len(some)), later[0])))
+    return [*borders, len(text)]
+
+
+def _columns(cells: Cells, a: int, b: int, top: int, words: dict[str, int]) -> dict[str, Any]:
+    """The units of one model in the text from a to b, as whole numbers; offsets count from a."""
+    part = slice(*np.searchsorted(cells.start, [a, b]).tolist())
+    start, end = cells.start[part], cells.end[part]
+    gaps = start - np.append(a, end[:-1])[: len(start)]  # characters that no unit has
+    columns: dict[str, Any] = {"n": (end - start).tolist()}
+    if gaps.any():
+        columns["gaps"] = {str(i): int(gaps[i]) for i in np.flatnonzero(gaps)}
+    for short in NUMBERS:
+        if short in cells.numbers:
+            columns[short] = _whole(cells.numbers[short][part] * _FACTORS.get(short, 1))
+    within = range(part.start, part.stop)
+    several = {str(i - part.start): n for i, n in cells.several.items() if i in within}
+    if several:
+        columns["w"] = several
+    if top:
+        pairs = [pair for c in cells.choices[part] for pair in [*c, *[("", -1.0)] * (top - len(c))]]
+        columns["a"] = [words.setdefault(w, len(words)) if p >= 0 else -1 for w, p in pairs]
+        columns["p"] = [round(max(p, 0) * 1000) for _, p in pairs]
+    return columns
+
+
+def _whole(values: np.ndarray) -> list[int | None]:
+    known = np.isfinite(values)
+    whole = np.rint(np.where(known, values, 0)).astype(np.int64)
+    return [n if k else None for n, k in zip(whole.tolist(), known.tolist(), strict=True)]
+
+
+def _packed(data: Any) -> str:
+    """zlib in base64."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+
+
+def _per_character(cells: Cells, short: str, text: str) -> float:
+    values = cells.numbers.get(short)
+    return float("nan") if values is None else float(values.sum() / len(text))
+
+
+def _spans(xs: Sequence[float]) -> list[tuple[float, float]]:
+    """Numbers as spans of half a step around them; neighbours join."""
+    spans: list[tuple[float, float]] = []
+    for x in xs:
+        joins = bool(spans) and spans[-1][1] == x - 0.5
+        spans.append((spans.pop()[0] if joins else x - 0.5, x + 0.5))
+    return spans
+
+
+# --- the frame ---
+
+
+def _body(curve: str, notes: str) -> str:
+    """The places that the reader fills, and its buttons."""
+    before, after = both("← previous", "← 上一回"), both("next →", "下一回 →")
+
+    def turning(n: str, between: str) -> str:
+        return (
+            f'<nav class="bar no-print" id="turning{n}"><button type="button" id="before{n}">'
+            f'{before}</button>{between}<button type="button" id="after{n}">{after}</button></nav>'
+        )
+
+    keys = both(
+        "Keys: in the text the arrows move; n and p turn chapters; c or 1, 2, … choose colours.",
+        "按键：文中方向键移动；n、p 翻回；c 或 1、2…… 换着色。",
+    )
+    hatch = both("In the list ▨ marks what was trained on.", "列表中 ▨ 表示曾用于训练。")
+    return f"""{curve}{turning("", '<select id="chapter" aria-label="chapter"></select>')}
+<p class="muted no-print" id="marked" hidden>{hatch}</p>
+<div class="bar models no-print" id="models" hidden>
+<label for="a">{both("model A", "模型甲")}</label><select id="a"></select>
+<label for="b">{both("B", "乙")}</label><select id="b"></select></div>
+<div class="bar no-print" id="colourings" role="group" aria-label="colours"></div>
+<div class="reader"><section>
+<h2 id="place"></h2>
+<div id="warnings" role="status"></div>
+<p class="muted" id="facts"></p>
+<div id="key"></div>
+<div id="text" lang="zh" tabindex="0" role="group" aria-label="text" aria-describedby="keys"></div>
+{turning("2", "")}
+{notes}</section>
+<aside id="panel" class="idle" aria-live="polite">
+<button type="button" id="close" aria-label="close">×</button>
+<div id="details"></div>
+<p class="muted keys" id="keys">{keys}</p>
+</aside></div>
+"""

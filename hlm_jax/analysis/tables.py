@@ -1,0 +1,80 @@
+"""Tables as CSV files: UTF-8, LF, RFC 4180, a line end inside a text written as \\n."""
+
+import contextlib
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hlm_jax.errors import UserError
+
+
+def write_csv(
+    path: str | Path, head: Sequence[str], rows: Iterable[Sequence[Any]], *, bom: bool = False
+) -> Path:
+    """Writes a table in one go: a reader never sees half of it.
+
+    Args:
+      rows: None becomes an empty cell, a float 6 digits.
+      bom: begin with a byte order mark, by which Excel knows UTF-8.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return write_text(path, ("\ufeff" if bom else "") + lines.getvalue())
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a file in one go, and the folders above it where they are missing.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A new file to write, with the suffix of `path`; it takes the place of `path` at the end.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(path.suffix, f".{path.stem}.", path.parent)
+        os.close(handle)
+        partial = Path(name)
+        yield partial
+        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\n", "\\n")
+    if isinstance(value, float):  # numpy's float64 too
+        return "" if value != value else f"{value:.6g}"
+    return "" if value is None else value

@@ -1,0 +1,229 @@
+"""Trainings in processes of their own, which go on where they were stopped.
+
+For commands that train several models. Imports no JAX: the device is the training's alone.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hlm_jax import config as configs
+from hlm_jax.book.corpus import difference
+from hlm_jax.errors import UserError
+from hlm_jax.training.progress import duration
+
+SIGNALS = [  # SIGHUP comes when a terminal closes. Windows has none.
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
+_PINS = hasattr(os, "sched_setaffinity")  # macOS cannot pin a process to cores
+_STEP = re.compile(rb"step (\d+)/(\d+)  ")  # as training.progress writes it
+_TAIL = 4096  # bytes of the log in which the newest step is looked for
+
+FINISHED = "finished"  # an empty file in the folder of a finished training
+
+Report = Callable[[int, int], None]  # (steps done, of how many)
+Say = Callable[[str], None]
+
+
+def cores() -> list[int]:
+    """The CPU cores that this process may use."""
+    return sorted(os.sched_getaffinity(0) if _PINS else range(os.cpu_count() or 1))
+
+
+def train(
+    config: str,
+    overrides: Sequence[str],
+    folder: Path,
+    *,
+    name: str,
+    on: set[int] | None = None,
+    report: Report | None = None,
+    every: float = 60.0,
+) -> None:
+    """Runs `python -m hlm_jax.train` in `folder` to its end.
+
+    The folder's log.txt gets the output, seconds.txt the time of every attempt. In the main thread
+    SIGTERM, SIGHUP and Ctrl-C are passed on: the training saves, and then this call raises.
+
+    Args:
+      overrides: "section.key=value" words.
+      name: of the training, in errors.
+      on: CPU cores for it; None for all.
+      report: is called every `every` seconds, once the training has logged a step.
+
+    Raises:
+      UserError: the training failed, or was asked to stop.
+    """
+    words = ["--config", config, "--workdir", str(folder)]
+    words += [f"--config.{word}" for word in overrides]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    before = log.stat().st_size if log.exists() else 0
+    began = time.monotonic()
+    try:
+        code, asked = _run(words, log, on or set(cores()), report, every)
+    finally:  # also of an interrupted attempt: the times add up
+        with (folder / "seconds.txt").open("a") as file:
+            file.write(f"{time.monotonic() - began:.1f}\n")
+    output = log.read_bytes()[before:].decode(errors="replace")
+    if asked or (not code and "stopped at step" in output):
+        raise UserError(
+            f"the training of {name} was asked to stop; the same command goes on with it"
+        )
+    if code:
+        last = (output.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"the training of {name} ended with code {code}: {last} (see {log})")
+
+
+def seconds(folder: Path) -> float:
+    """How long all attempts of a training took together."""
+    return sum(map(float, (folder / "seconds.txt").read_text().split()))
+
+
+def _run(
+    words: list[str], log: Path, on: set[int], report: Report | None, every: float
+) -> tuple[int, bool]:
+    """The exit code of a training, and whether a signal was passed on to it."""
+    limit = {"OMP_NUM_THREADS": str(len(on))} if len(on) < (os.cpu_count() or 1) else {}
+    in_main = threading.current_thread() is threading.main_thread()
+    started: list[subprocess.Popen] = []
+    with (
+        log.open("ab") as out,
+        _passing_on(started) as passed,
+        subprocess.Popen(
+            [sys.executable, "-m", "hlm_jax.train", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | limit,
+            process_group=0 if in_main else None,  # a terminal's Ctrl-C comes once, through us
+        ) as process,
+    ):
+        started.append(process)
+        if passed:  # it came before there was a process
+            process.terminate()
+        # From here and not with preexec_fn, which would fork a process that runs JAX's threads.
+        if _PINS:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, on)
+        while True:
+            try:
+                return process.wait(every if report else None), bool(passed)
+            except subprocess.TimeoutExpired:
+                if report and (steps := _STEP.findall(log.read_bytes()[-_TAIL:])):
+                    report(*map(int, steps[-1]))
+
+
+@contextlib.contextmanager
+def _passing_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
+    """Passes signals on to the processes; the list that it yields tells which ones came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # Python allows handlers in the main thread alone
+        return
+
+    def pass_on(number: int, _frame: object) -> None:
+        came.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- one after another ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training: its name in messages, its folder, its "section.key=value" words."""
+
+    name: str
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether `train_all` has seen it end."""
+        return (self.folder / FINISHED).exists()
+
+
+def train_all(config: str, jobs: Sequence[Job], book: Mapping[str, Any], say: Say) -> None:
+    """Trains what is not finished, one after another, and says how long the rest will take.
+
+    Args:
+      book: the report of the Corpus that they are trained on.
+
+    Raises:
+      UserError: before anything is trained, a folder that holds another training; later, one that
+        failed or was asked to stop.
+    """
+    for job in jobs:
+        _refuse_other(config, job, book)
+    clock = _Clock(jobs)
+    for job in jobs:
+        if job.finished:
+            continue
+        say(f"{job.name}: trains in {job.folder}; its output goes to log.txt")
+
+        def report(steps: int, of: int, name: str = job.name) -> None:
+            say(f"{name}: step {steps} of {of}{clock.left(steps / of)}")
+
+        train(config, job.words, job.folder, name=job.name, report=report)
+        (job.folder / FINISHED).touch()
+        clock.done += 1
+        say(f"{job.name}: trained in {duration(seconds(job.folder))}{clock.left(0)}")
+
+
+def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
+    paths = [job.folder / name for name in ("config.json", "corpus.json")]
+    if not all(path.exists() for path in paths):
+        return
+    saved, saved_book = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    now = configs.recorded(configs.load_config(config, job.words))
+    changed = configs.differences(saved, now)
+    if why := difference(book, saved_book):
+        changed.append(f"the book: {why}")
+    if changed:
+        raise UserError(
+            f"{job.folder} holds another training ({'; '.join(changed)}): use another --workdir"
+        )
+
+
+class _Clock:
+    """The time left, from the progress of this command alone.
+
+    Attributes:
+      done: trainings that are finished, of those that it is for.
+    """
+
+    def __init__(self, jobs: Sequence[Job]):
+        waiting = [job for job in jobs if not job.finished]
+        self.done, self._total = len(jobs) - len(waiting), len(jobs)
+        # The first training may go on from a step that only its first report tells.
+        resumed = bool(waiting) and (waiting[0].folder / "checkpoints").exists()
+        self._first = None if resumed else (time.monotonic(), float(self.done))
+
+    def left(self, part: float) -> str:
+        """ "; 12 min left" where something was measured; `part` of the training now running."""
+        now, progress = time.monotonic(), self.done + part
+        if self._first is None:
+            self._first = now, progress
+        began, first = self._first
+        if not first < progress < self._total:
+            return ""
+        return f"; {duration((now - began) / (progress - first) * (self._total - progress))} left"

@@ -1,0 +1,329 @@
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hlm_jax
+from hlm_jax.analysis import hypotheses
+from hlm_jax.analysis.characters import BYTES, END, Vocabulary, character_scores
+from hlm_jax.analysis.hypotheses import Reader
+from hlm_jax.errors import UserError
+from hlm_jax.language_model import LanguageModel
+from hlm_jax.measures import mixture
+from hlm_jax.measures.mixture import NgramMixture
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.score import sliding_windows
+from hlm_jax.model.gpt import GPT, GPTConfig
+
+# Two ways to write a line end, one character (石) that only bytes can write, long tokens.
+PIECES = [
+    b"",
+    b"",
+    b"\n",
+    b"\n",
+    *"红 楼 梦 红楼 楼梦 红楼梦".encode().split(),
+    b"\xe7",
+    b"\x9f",
+    b"\xb3",
+]
+TEXT = "红楼梦\n石红楼红梦楼梦红楼梦\n楼梦"
+
+
+class Pieces:
+    """A tokenizer of a few tokens; token 1 is the separator, token 0 has no bytes either."""
+
+    separator_id, vocab_size, fingerprint = 1, len(PIECES), "pieces"
+
+    def token_bytes(self, token):
+        return PIECES[token]
+
+    def encode(self, text):
+        """The longest token first."""
+        data, ids = text.encode(), []
+        while data:
+            ids.append(
+                max(
+                    range(2, len(PIECES)), key=lambda i: data.startswith(PIECES[i]) * len(PIECES[i])
+                )
+            )
+            data = data[len(PIECES[ids[-1]]) :]
+        return ids
+
+
+def small_model(form):
+    cfg = GPTConfig(
+        form,
+        vocab_size=len(PIECES),
+        block_size=4,
+        n_layer=2,
+        n_head=2,
+        n_embd=8,
+        dropout=0.0,
+        rope_theta=1e4,
+    )
+    model = GPT(cfg)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    return LanguageModel(model, jax.tree.map(lambda p: p * 6.0, params), Pieces())
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {form: small_model(form) for form in ("gpt2", "qwen3")}
+
+
+@pytest.fixture
+def model(models):
+    return models["qwen3"]
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Room for all hypotheses at once: few calls, and one compiled program."""
+    monkeypatch.setattr(hypotheses, "WIDTH", 32)
+    monkeypatch.setattr(hypotheses, "BLOCKS", 256)
+
+
+def coverings(text, *, whole=False):
+    """All coverings of a text, or all token sequences that are exactly it."""
+    found, waiting = [], [((), text.encode())]
+    while waiting:
+        ids, rest = waiting.pop()
+        for token, piece in enumerate(PIECES):
+            if piece and rest.startswith(piece) and len(piece) < len(rest):
+                waiting.append(((*ids, token), rest[len(piece) :]))
+            elif piece and (piece == rest if whole else piece.startswith(rest)):
+                found.append((*ids, token))
+    return found
+
+
+def by_brute_force(model, text):
+    """P(s) for every beginning s of a text."""
+    found = []
+    for end in range(1, len(text) + 1):
+        rows = [[Pieces.separator_id, *ids] for ids in coverings(text[:end])]
+        found.append(sum(math.exp(-nats.sum(dtype=np.float64)) for nats in model.token_nats(rows)))
+    return np.array(found)
+
+
+def bits_of(probabilities):
+    return -np.diff(np.log2(probabilities), prepend=0.0)
+
+
+@pytest.mark.parametrize("form", ["gpt2", "qwen3"])
+def test_a_large_beam_is_exact_also_across_windows(models, wide, form):
+    model, text = models[form], TEXT[:10]  # up to 14 tokens, in windows of 4
+    assert any(len(sliding_windows(len(ids), 4)) > 3 for ids in coverings(text))
+    expected = by_brute_force(model, text)
+    (found,) = character_scores(model, [text], beam=10**6, least=0.0)
+    np.testing.assert_allclose(found.bits, bits_of(expected), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.bound, -np.log2(expected), rtol=1e-5)
+    assert not found.neglected.any()
+    assert not found.merged.any()
+
+
+def test_a_small_beam_is_a_lower_bound_and_says_what_it_dropped(model, wide):
+    text = TEXT[:10]
+    p = by_brute_force(model, text)
+    (dropping,) = character_scores(model, [text], beam=10**6, least=0.3)
+    held = 2**-dropping.bound
+    assert (held <= p * (1 + 1e-5)).all()
+    assert held[-1] < 0.999 * p[-1]
+    # Everything that is missing was dropped somewhere.
+    assert (p <= (held + np.cumsum(dropping.neglected * held)) * (1 + 1e-5)).all()
+    (merging,) = character_scores(model, [text], beam=1, least=0.0)
+    assert not merging.neglected.any()
+    assert merging.merged.max() > 0.01
+    assert (2**-merging.bound <= p * (1 + 1e-5)).all()
+    assert merging.read < character_scores(model, [text], beam=10**6, least=0.0)[0].read
+    # Merged hypotheses are not lost: their weight stays in the estimate.
+    assert merging.bits.sum() < merging.bound[-1]
+
+
+def test_exact_bits_are_at_most_the_tokens_bits(model, wide):
+    """A text as a beginning is at least as likely as one token sequence that is this text."""
+    texts = [TEXT[:9], "梦红楼", "石"]
+    found = character_scores(model, texts, beam=10**6, least=0.0)
+    rows = [[1, *Pieces().encode(text)] for text in texts]
+    for one, nats in zip(found, model.token_nats(rows), strict=True):
+        assert one.bits.sum() <= nats.sum() / math.log(2) + 1e-4
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_the_next_characters_are_a_distribution_for_every_beam(model, beam):
+    """The beam at s depends on s alone: what follows may not change it."""
+    alphabet = "红楼梦\n石"
+    for context in ("", "红", "红楼", "石红楼梦"):
+        texts = [context + char for char in alphabet]
+        found = character_scores(model, texts, beam=beam, least=0.05, top=9)
+        p = np.array([2 ** -one.bits[-1] for one in found])
+        listed = [dict(one.top[-1]) for one in found]
+        assert all(one == listed[0] for one in listed)
+        top = listed[0]
+        assert sum(top.values()) == pytest.approx(1.0, abs=1e-5)
+        assert list(top.values()) == sorted(top.values(), reverse=True)
+        for char, own in zip(alphabet[:4], p, strict=False):
+            assert top[char] == pytest.approx(own, rel=1e-4)
+        assert p[4] <= top[BYTES] * (1 + 1e-5)  # one of the texts that bytes can write
+        assert END in top
+        entropy = -sum(q * math.log2(q) for q in top.values() if q)
+        order = sorted((q for c, q in top.items() if c != BYTES), reverse=True)
+        for char, one in zip(alphabet, found, strict=True):
+            assert one.entropy_bits[-1] == pytest.approx(entropy, rel=1e-5)
+            if char != "石":
+                assert order[one.rank[-1] - 1] == pytest.approx(top[char])
+
+
+def test_texts_read_together_and_alone_have_the_same_scores(model, monkeypatch):
+    monkeypatch.setattr(hypotheses, "BLOCKS", 64)  # no compilations for more slots
+    texts = [TEXT, "梦", TEXT[3:] * 3, *(TEXT[i:] for i in range(1, 15))]
+    together = character_scores(model, texts)
+    assert [len(one.bits) for one in together] == [len(text) for text in texts]
+    for text, one in zip(texts[:3], together, strict=False):
+        (alone,) = character_scores(model, [text])
+        np.testing.assert_allclose(one.bits, alone.bits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(one.rank, alone.rank)
+
+
+def test_a_cache_that_fills_up_changes_nothing(model):
+    """Nodes of a long sequence equal plain scoring, though slots are moved and added on the way."""
+    rng = np.random.default_rng(0)
+    columns = np.arange(2, len(PIECES))
+    nodes = [[], []]
+    reader = Reader(
+        model.model,
+        model.device_params,
+        columns,
+        texts=2,
+        width=1,
+        slots=8,
+        live=lambda text: nodes[text],
+    )
+    ids = rng.integers(2, len(PIECES), (2, 40)).tolist()
+    rows = [[1, *row] for row in ids]
+    p = np.zeros((2, 40))
+    for step in range(40):
+        requests = [(t, (nodes[t][-1] if step else None, rows[t][step])) for t in (0, 1)]
+        for text, node in enumerate(reader.read(requests)):
+            p[text, step] = node.p[ids[text][step] - 2]
+            nodes[text] = [*nodes[text][-3:], node]  # older ones may be forgotten
+    for text, nats in enumerate(model.token_nats(rows)):
+        np.testing.assert_allclose(-np.log(p[text]), nats, rtol=1e-4, atol=1e-5)
+
+
+def test_the_vocabulary_finds_the_tokens_of_every_prefix():
+    vocabulary = Vocabulary(Pieces())
+    sorted_pieces = [PIECES[token] for token in vocabulary.tokens]
+    assert sorted_pieces == sorted(piece for piece in PIECES if piece)
+    for prefix, (first, equal, after) in vocabulary.prefixes.items():
+        assert {i for i, x in enumerate(sorted_pieces) if x.startswith(prefix)} == {
+            *range(first, after)
+        }
+        assert {i for i, x in enumerate(sorted_pieces) if x == prefix} == {*range(first, equal)}
+    after = [vocabulary.characters[n] for n in vocabulary.next_characters(3)]
+    place = sorted_pieces.index("红楼梦".encode())
+    assert after[place] == "楼"
+    assert (
+        vocabulary.characters[vocabulary.next_characters(0)[sorted_pieces.index(b"\xe7")]] == BYTES
+    )
+
+
+def test_bad_input_is_refused(model):
+    with pytest.raises(UserError, match="text 2 is empty"):
+        character_scores(model, ["红", ""])
+    with pytest.raises(UserError, match="beam must be at least 1"):
+        character_scores(model, ["红"], beam=0)
+    assert character_scores(model, []) == []
+
+
+def test_progress_is_told_and_distributions_can_be_left_out(model):
+    told = []
+    (found,) = character_scores(
+        model, [TEXT], distributions=False, progress=lambda done, total: told.append((done, total))
+    )
+    assert told[-1] == (len(TEXT), len(TEXT))
+    assert told == sorted(told)
+    assert not found.rank.size
+    assert found.top == []
+
+
+# --- a trained run ---
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return hlm_jax.load_run(trained[0])
+
+
+def test_a_trained_run_costs_less_by_characters_than_by_tokens(run):
+    texts = [chapter.text[:150] for chapter in run.read_chapters(split="val")]
+    found = character_scores(run, texts)
+    exact = sum(one.bits.sum() for one in found)
+    by_tokens = sum(score.nats for score in run.score(texts)) / math.log(2)
+    assert exact <= by_tokens + 0.01 * len("".join(texts))
+    for one, text in zip(found, texts, strict=True):
+        assert one.bits.shape == one.neglected.shape == one.rank.shape == (len(text),)
+        assert (one.rank >= 1).all()
+        assert one.neglected.max() < 0.05
+
+
+# --- mixtures of characters ---
+
+
+def test_characters_of_models_and_ngrams_are_mixed_by_the_weight_of_the_validation_texts():
+    rng = np.random.default_rng(0)
+    texts, validation = ["abcabc", "abca"], ["abcabcabc"]
+    nats = [[rng.exponential(1.0, len(text)) for text in texts] for _ in range(2)]
+    own = [[rng.exponential(1.0, len(text)) for text in validation] for _ in range(2)]
+    ngram = NgramMixture(["abcabcabcabd"] * 5, validation)
+    ways = mixture.evaluate_characters(nats, texts, ngram=ngram, validation_nats=own)
+    plain, mixed = ways
+    assert plain == "exact"
+    for scores, of in zip(ways["exact"], zip(*nats, strict=True), strict=True):
+        assert scores.nats == pytest.approx(-np.log(np.exp(-np.array(of)).mean(0)).sum())
+    model = KneserNey(ngram.training)
+    weight = mixture.fit_weight(
+        mixture.mix(own, [0.5, 0.5]), [-np.log(model.probabilities(text)) for text in validation]
+    )
+    assert mixed == f"exact + character 5-gram (weight {weight:.3f})"
+    expected = mixture.mix(
+        [mixture.mix(nats, [0.5, 0.5]), [-np.log(model.probabilities(text)) for text in texts]],
+        [1 - weight, weight],
+    )
+    assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
+    with pytest.raises(UserError, match="no validation chapters"):
+        mixture.evaluate_characters(nats, texts, ngram=NgramMixture(texts, []))
+
+
+@pytest.mark.slow
+def test_evaluate_exact(script, train, trained, tmp_path):
+    """Runs of two tokenizers, mixed by characters; the n-gram model of characters beside them."""
+    text = tmp_path / "text.txt"
+    text.write_text("宝玉笑道：“好妹妹，饶我罢。”黛玉听了，", encoding="utf-8")
+    other = tmp_path / "other"
+    assert train(other, "model.vocab_size=1550", "train.steps=2").returncode == 0
+
+    def evaluated(*words):
+        done = script("evaluate", *words, "--text", text, "--exact", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    alone = evaluated("--workdir", trained[0])
+    exact = alone["also"]["exact"]
+    assert exact["bits_per_char"] <= alone["bits_per_char"] + 0.01
+    assert exact["chars"] == alone["chars"]
+    assert 0 <= exact["neglected"] < 0.05
+    assert exact["bound_bits_per_char"] >= exact["bits_per_char"] - 0.01
+    both = evaluated("--workdir", trained[0], "--ensemble", other)
+    assert both["way"] == "exact"
+    assert "also" not in both
+    second = evaluated("--workdir", other)["also"]["exact"]["bits_per_char"]
+    assert both["bits_per_char"] < (exact["bits_per_char"] + second) / 2
+    done = script("evaluate", "--ensemble", trained[0], other, "--text", text)
+    assert done.returncode == 2
+    assert "--exact" in done.stderr
+    done = script("evaluate", "--workdir", trained[0], "--text", text, "--exact", "--per_chapter")
+    assert "  exact: " in done.stdout
+    assert "neglected" in done.stdout
