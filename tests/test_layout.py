@@ -19,7 +19,7 @@ completion, language_model
 checkpoint
 run | training
 analysis, export, serving
-train, cli, process, sweep, folds, sides
+train, cli, process, sweep, folds, sides, authors
 """
 LINES = [line.split(" | ") for line in ORDER.strip().splitlines()]
 PLACES = {
@@ -28,6 +28,11 @@ PLACES = {
     for part, rooms in enumerate(parts)
     for room in rooms.split(", ")
 }
+
+
+# What may be imported against the order, inside a function: `LanguageModel.surprisal` returns the
+# table of the analysis, which is built upon it.
+DOORS = {"language_model": "hlm_jax.analysis.surprisal"}
 
 
 def imports(source: str) -> list[str]:
@@ -48,7 +53,7 @@ def violations(room: str, source: str) -> list[str]:
     wrong = []
     for name in imports(source):
         _, target, *_ = [*name.split("."), ""]
-        if target == "__version__":
+        if target == "__version__" or name.startswith(DOORS.get(room, "-")):
             continue
         other_line, other_part = PLACES.get(target, (len(LINES), 0))
         if other_line > line or (other_line == line and other_part != part):
