@@ -14,7 +14,7 @@ from hlm_jax.analysis.authorship import Ratios
 from hlm_jax.analysis.authorship_files import add_gpt, write_summary, write_table
 from hlm_jax.analysis.authorship_report import report, write_report
 from hlm_jax.analysis.conclusions import conclusions, drift_share
-from hlm_jax.analysis.questions import CONTROLS, Question, deal, read_sides
+from hlm_jax.analysis.questions import CONTROLS, Question, deal, read_chapters, read_sides
 from hlm_jax.analysis.study import Study, study
 from hlm_jax.analysis.unknown import verdicts
 from hlm_jax.book.chapters import Chapter
@@ -38,6 +38,8 @@ def authorship(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     unknown = [clean_file(path) for path in args.unknown]
     ours = [word for word in overrides if word.startswith("corpus.")]
     texts = read_sides(args.config, ours, args.text, args.a, args.b)
+    if "gpt" in models:
+        deal(texts.is_a, args.gpt_folds)  # too many are refused before the work
     kinds = [word.strip() for word in args.mask.split(",") if word.strip()]
     found = study(
         texts,
@@ -85,7 +87,8 @@ def _gpt(
     from hlm_jax.analysis.neural import score_pairs
     from hlm_jax.sides import train_sides
 
-    words = [*_book(args, overrides, found)]
+    folder = args.out / "-".join(("gpt", *found.masked))
+    words = [*_book(args, overrides, found, folder / "texts")]
     given = {word.split("=")[0] for word in overrides}
     words += [word for word in GPT if word.split("=")[0] not in given]
     in_a_row = list(found.summary["blocks"])[1:]
@@ -101,24 +104,35 @@ def _gpt(
             a=numbers[question.is_a].tolist(),
             b=numbers[~question.is_a].tolist(),
             folds=[numbers[question.fold == k].tolist() for k in range(question.folds)],
-            workdir=args.out / "gpt" / name.replace("/", "_against_"),
+            workdir=folder / name.replace("/", "_against_"),
             say=note,
         )
-        ratios[name] = score_pairs(question, found.strings, [(pair.a, pair.b) for pair in pairs])
+        folders = [(pair.a, pair.b) for pair in pairs]
+        ratios[name] = score_pairs(question, found.strings, folders, say=note)
     return ratios.pop("question"), ratios
 
 
-def _book(args: argparse.Namespace, overrides: Sequence[str], found: Study) -> list[str]:
-    """Overrides that name the texts as they were judged: the book, or a folder written for it."""
+def _book(
+    args: argparse.Namespace, overrides: Sequence[str], found: Study, folder: Path
+) -> list[str]:
+    """Overrides that name the texts as they were judged: the book, or a folder written for it.
+
+    Raises:
+      UserError: masked texts that are not read back as they were written.
+    """
     texts = found.texts
-    if texts.in_order and not found.masked:
+    if texts.own_numbers and not found.masked:
         return [*overrides, *([f"corpus.path={args.text}"] if args.text else [])]
-    folder = args.out / "gpt" / "texts"
     if not folder.exists():
         chapters = [
             Chapter(chapter.number, chapter.heading, text if text.endswith("\n") else text + "\n")
             for chapter, text in zip(texts.chapters, found.strings, strict=True)
         ]
         write_chapters(Corpus(texts.title, tuple(chapters), {}), folder)
+    if [c.number for c in read_chapters(str(folder))] != [c.number for c in texts.chapters]:
+        raise UserError(
+            f"the masked chapters in {folder} do not read as chapters any more: add headings to "
+            "--mask, or remove punctuation from it"
+        )
     rest = [word for word in overrides if not word.startswith("corpus.")]
-    return [*rest, f"corpus.path={Path(folder)}"]
+    return [*rest, f"corpus.path={folder}"]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # JAX loads when a run is opened
     from hlm_jax.run import Run
 
 RECORD, SCORES = "folds.json", "scores.json"
+_SCORED = {"fold", "number", "heading", "chars", "bits", "ngram_bits"}  # of a row of SCORES
 # Of a Corpus report: what tells one book from another.
 _BOOK = (
     *("name", "sha256", "characters", "chapters"),
@@ -296,11 +297,11 @@ def read_record(workdir: str | Path) -> dict[str, Any]:
     """What folds.json tells: config, overrides, folds, book, held_out (numbers, a list a fold).
 
     Raises:
-      UserError: there is none, or it is not JSON.
+      UserError: there is none, or it is no such record.
     """
     path = Path(workdir).expanduser() / RECORD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"no folds in {workdir}: train them first, with python scripts/folds.py "
@@ -310,6 +311,34 @@ def read_record(workdir: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError:
         raise UserError(f"{path} is not JSON: delete it, and give the command again") from None
+    kinds = {"config": str, "overrides": list, "folds": int, "book": dict, "held_out": list}
+    kinds["resolved"] = dict
+    if (
+        not isinstance(record, dict)
+        or not all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+        or not record["book"].keys() >= set(_BOOK)
+    ):
+        raise UserError(f"{path} is no record of folds: delete it, and give the command again")
+    return record
+
+
+def _read_scores(path: Path) -> list[dict[str, Any]]:
+    """The rows of a scores.json.
+
+    Raises:
+      UserError: it cannot be read, or holds something else.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError:
+        rows = None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and row.keys() >= _SCORED for row in rows
+    ):
+        raise UserError(f"{path} holds no scores: delete it, and give the command again")
+    return rows
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -368,7 +397,7 @@ def score_folds(workdir: str | Path, *, say: Say = say) -> list[dict[str, Any]]:
         if not path.exists():
             say(f"fold {k}: scores its chapters")
             _write_json(path, [{"fold": k} | row for row in _rows(run)])
-        rows += json.loads(path.read_text(encoding="utf-8"))
+        rows += _read_scores(path)
     return sorted(rows, key=lambda row: row["number"])
 
 

@@ -193,7 +193,7 @@ def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
     paths = [job.folder / name for name in ("config.json", "corpus.json")]
     if not all(path.exists() for path in paths):
         return
-    saved, saved_book = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    saved, saved_book = map(_read_object, paths)
     now = configs.recorded(configs.load_config(config, job.words))
     changed = configs.differences(saved, now)
     if why := difference(book, saved_book):
@@ -202,6 +202,18 @@ def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
         raise UserError(
             f"{job.folder} holds another training ({'; '.join(changed)}): use another --workdir"
         )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: use another --workdir, or delete {path.parent}")
+    return found
 
 
 class _Clock:

@@ -5,9 +5,11 @@ Prints a summary. Tables, pages and stimuli are described in docs/surprisal.md.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from hlm_jax import cli
+from hlm_jax.analysis.tables import shown
 
 
 def main() -> None:
@@ -40,8 +42,35 @@ def main() -> None:
         parser.error("--minus is for --html and --workdir")
     if args.stimuli and (args.html or args.per_chapter or args.top or args.chapters):
         parser.error("--stimuli has no --html, --per_chapter, --top or --chapters")
+    if args.folds and args.step != "best":
+        parser.error("--step is of one run: leave it out with --folds")
+    written = [*args.out, *filter(None, [args.per_chapter])]
+    if args.bom and not any(path.lower().endswith(".csv") for path in written):
+        parser.error("--bom is for a CSV: give --out or --per_chapter a name that ends in .csv")
     with cli.command("surprisal"):
+        check_outputs(written, args.html)
         stimuli(args) if args.stimuli else surprisal(args)
+
+
+def check_outputs(tables: Sequence[str], page: str | None) -> None:
+    """Refuses names that cannot be written before anything is scored."""
+    from hlm_jax.analysis.columns import check_output
+    from hlm_jax.analysis.tables import check_place
+
+    for path in tables:
+        check_output(path)
+    if page:
+        check_place(page)
+
+
+def page_names(first: Path, second: Path) -> list[str]:
+    """The shortest ends of two paths that tell them apart; numbers where it is one folder."""
+    parts = [path.resolve().parts for path in (first, second)]
+    for n in range(1, max(map(len, parts)) + 1):
+        names = [shown(Path(*of[-n:])) for of in parts]
+        if names[0] != names[1]:
+            return names
+    return [f"{shown(first.resolve().name)} ({k})" for k in (1, 2)]
 
 
 def surprisal(args: argparse.Namespace) -> None:
@@ -57,11 +86,11 @@ def surprisal(args: argparse.Namespace) -> None:
         from hlm_jax.analysis.heatmap import heatmap
         from hlm_jax.analysis.page import write
 
-        tables = {args.workdir.name: table} if args.workdir else {"folds": table}
+        tables = {shown(args.workdir.resolve().name) if args.workdir else "folds": table}
         if args.minus:
             other = argparse.Namespace(**vars(args) | {"workdir": args.minus})
-            name = str(args.minus) if args.minus.name in tables else args.minus.name
-            tables[name] = run_table(other)[0]
+            own, name = page_names(args.workdir, args.minus)
+            tables = {own: table, name: run_table(other)[0]}
             for line in report.warning(report.summary(tables[name])):
                 cli.note(f"{name}: {line}")
         write(args.html, heatmap(tables, title=f"Surprisal: {table.documents[0].name}"))
@@ -108,7 +137,8 @@ def stimuli(args: argparse.Namespace) -> None:
     for path in args.out:
         table.write(path, bom=args.bom)
     if args.json:
-        print(json.dumps({"notes": table.notes, "regions": table.rows}, ensure_ascii=False))
+        rows = list(table.known_rows())
+        print(json.dumps({"notes": table.notes, "regions": rows}, ensure_ascii=False))
     elif not args.out:
         print(describe_regions(table))
 

@@ -408,6 +408,14 @@ def test_conclusions_follow_the_controls():
 
     summary = {"a": "1-5", "b": "6-10", "ngram": figures(1.0), "controls": {}}
     assert "nothing can be concluded" in conclusions(summary)[1][0]
+    gpt = {
+        "1-2/3-5": {"ngram": figures(0.2), "both": figures(0.2)},
+        "other": {"ngram": figures(0.9)},
+    }
+    mixed = conclusions(summary | {"both": figures(1.0), "controls": gpt})
+    assert "nothing about authors" in mixed[1][0], "a control that GPT models lack counts as well"
+    none = summary | {"ngram": figures(0.05)}
+    assert "the sides are not told apart" in conclusions(none)[1][0]
     random = {"draws": 5, "ngram": figures(0.99)}
     for effect, words in (
         (0.9, "nothing about authors"),
@@ -508,6 +516,16 @@ def test_what_cannot_be_answered_is_refused(script, novel_file, tmp_path, words,
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
+def test_a_book_of_four_short_chapters(script, novel, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("".join(novel[k][:90] + "\n" for k in (0, 1, 12, 13)), encoding="utf-8")
+    heading = "--config.corpus.heading=第.*回 某事"
+    words = ("--text", path, "--a", "1-2", "--b", "3-4", "--folds", "2", heading)
+    done = run(script, tmp_path / "out", *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_two_folders_of_texts(script, novel, tmp_path):
     for name, part in (("first", novel[:12]), ("second", novel[12:])):
         (tmp_path / name).mkdir()
@@ -551,7 +569,8 @@ def test_counting_loads_no_jax(command, novel_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_gpt_models_are_trained_and_mixed(script, novel_file, tiny, tmp_path):
+@pytest.mark.parametrize("mask", [False, True])
+def test_gpt_models_are_trained_and_mixed(script, novel_file, tiny, tmp_path, mask):
     size = [w for w in tiny if ".corpus." not in w and "held_out" not in w]
     words = (
         "--text",
@@ -566,7 +585,8 @@ def test_gpt_models_are_trained_and_mixed(script, novel_file, tiny, tmp_path):
         "halves",
     )
     gpt = ("--models", "ngram,gpt", "--gpt_folds", "2", "--gpt_controls", "0")
-    done = run(script, tmp_path / "out", *words, *gpt, *size)
+    masked = ("--mask", "headings") if mask else ()
+    done = run(script, tmp_path / "out", *words, *gpt, *masked, *size)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert {"gpt", "both", "gpt_masks"} <= set(summary)

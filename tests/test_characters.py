@@ -17,6 +17,7 @@ from hlm_jax.measures.mixture import NgramMixture
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.measures.score import sliding_windows
 from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.run import load_run
 
 # Two ways to write a line end, one character (石) that only bytes can write, long tokens.
 PIECES = [
@@ -295,6 +296,27 @@ def test_characters_of_models_and_ngrams_are_mixed_by_the_weight_of_the_validati
     assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
     with pytest.raises(UserError, match="no validation chapters"):
         mixture.evaluate_characters(nats, texts, ngram=NgramMixture(texts, []))
+
+
+@pytest.mark.parametrize("words", [["--beam", "2"], ["--adaptive_rate", "1e-4"]])
+def test_a_flag_of_a_score_that_is_not_asked_for_is_refused(script, words):
+    assert script("evaluate", "--workdir", "a", *words).returncode == 2
+
+
+def test_an_ensemble_says_which_run_was_trained_on_what_is_scored(script, train, trained, tmp_path):
+    """The text stands in a chapter that the first run holds out and the second one learned from."""
+    other, text = tmp_path / "other", tmp_path / "text.txt"
+    held_out = load_run(trained[0]).reference.splits["val"][0].text
+    text.write_text(held_out.split("\n")[1][:60], encoding="utf-8")
+    words = ["split.held_out=false", "split.test=1", "train.steps=2", "model.vocab_size=1700"]
+    assert train(other, *words).returncode == 0
+    ensemble = ["--text", text, "--workdir", trained[0], "--ensemble"]
+    done = script("evaluate", *ensemble, other, "--exact", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "TRAINED ON: " in done.stderr
+    assert list(json.loads(done.stdout)["trained_on"].values()) == [[1]]
+    same = script("evaluate", *ensemble, trained[0], "--json")
+    assert "trained_on" not in json.loads(same.stdout)
 
 
 @pytest.mark.slow

@@ -105,6 +105,7 @@ def test_a_row_depends_on_no_later_position():
     assert (found[:, 20:] != other[:, 20:]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["gpt2", "qwen3"])
 def test_a_model_learns_the_same_with_the_kernels(form):
     cfg = dataclasses.replace(CFG, form=form)

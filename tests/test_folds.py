@@ -249,6 +249,16 @@ def test_a_folder_without_folds_says_how_to_train_them(tmp_path):
     assert "python scripts/folds.py --config" in refusal(folds.open_folds, tmp_path)
     (tmp_path / "folds.json").write_text("{", encoding="utf-8")
     assert "is not JSON" in refusal(folds.open_folds, tmp_path)
+    for content in ("{}", "[1]", "3", '{"folds": 2}'):
+        (tmp_path / "folds.json").write_text(content, encoding="utf-8")
+        assert "is no record of folds: delete it" in refusal(folds.open_folds, tmp_path)
+
+
+def test_damaged_scores_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(folds, "open_folds", lambda _: [SimpleNamespace(workdir=tmp_path)])
+    for content in ("{", "{}", "[1]", '[{"fold": 1}]'):
+        (tmp_path / "scores.json").write_text(content, encoding="utf-8")
+        assert "scores.json holds no scores: delete it" in refusal(folds.score_folds, tmp_path)
 
 
 # --- named chapters, and two sides ---

@@ -281,8 +281,8 @@ def test_eight_devices_have_the_collectives_they_should(programs, fsdp, expected
     assert found == expected
     sent = sum(kernel.count * kernel.sent for kernel in kernels if kernel.kind in hlo.COLLECTIVES)
     cfg = GPTConfig(**small(1).model)
-    # Gradients go round twice, or once beside the weights. The embedding has two gradients, as input
-    # and as output. With fsdp the looked-up embeddings come on top.
+    # Gradients go round twice, or once beside the weights. The embedding has two gradients, as an
+    # input and as the output. With fsdp the looked-up embeddings come on top.
     whole = 4 * (cfg.n_parameters + cfg.vocab_size * cfg.n_embd)
     assert sent < 1.02 * 2 * 7 / 8 * whole
     rows = [k for k in kernels if k.kind == "all-to-all"]

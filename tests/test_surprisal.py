@@ -1,23 +1,31 @@
+import base64
 import csv
 import dataclasses
 import itertools
 import json
 import math
+import os
 import random
 import sys
+import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import Reader
 
 import hlm_jax
-from hlm_jax.analysis.columns import NONE, Columns
+from hlm_jax import cli
+from hlm_jax.analysis.characters import character_scores
+from hlm_jax.analysis.columns import NONE, Columns, check_output
 from hlm_jax.analysis.copies import copies_within
 from hlm_jax.analysis.crossfit import cross_fitted
 from hlm_jax.analysis.speech import speech_mask
 from hlm_jax.analysis.stimuli import Region, read_stimuli, regions
 from hlm_jax.analysis.surprisal import documents_of, split_of, surprisal_table, token_names
+from hlm_jax.analysis.surprisal_report import describe_regions
 from hlm_jax.analysis.surprisal_table import COLUMNS, Document, SurprisalTable
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
@@ -257,9 +265,14 @@ def test_a_passage_is_recognised(run):
     assert {row.split for row in with_book} == {"val"}
     assert split_of(splits["train"][0].text[50:90], run.reference) == "train"
     assert split_of(splits["test"][0].text, run.reference) == "test"
-    mended = splits["train"][0].text.replace("，", "——", 3)
-    assert split_of(mended, run.reference) == "train"
-    assert split_of(splits["train"][0].text[50:60], run.reference) == "outside"  # too short
+    for name, chapters in splits.items():
+        mended = chapters[0].text.replace("，", "——", 3)
+        assert split_of(mended, run.reference) == name
+        assert split_of(f"{chapters[0].text}又添一行。\n", run.reference) == name
+        assert split_of(chapters[0].text[:200] + "\n", run.reference) == name
+    assert split_of(splits["train"][0].text[50:60], run.reference) == "train"  # short, but known
+    assert split_of("海内存知己，天涯若比邻", run.reference) == ""  # too short to prove anything
+    assert split_of(" \n", run.reference) == ""
     assert split_of("海内存知己，天涯若比邻。无为在歧路。", run.reference) == "outside"
 
 
@@ -291,6 +304,22 @@ def test_files_hold_the_rows(run, tmp_path):
         table.write(tmp_path / "t.xls")
     with pytest.raises(UserError, match="cannot be written"):
         table.to_csv(tmp_path / "t.csv" / "u.csv")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    check_output(tmp_path / "new" / "deeper" / "t.csv")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"\.csv, \.json or \.parquet"):
+        check_output(tmp_path / "t.txt")
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        check_output(tmp_path / "t.csv")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(UserError, match="no permission to write"):
+        check_output(tmp_path / "new" / "t.csv")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match="pip install"):
+        check_output(tmp_path / "t.parquet")
 
 
 def test_parquet_is_an_extra(run, tmp_path, monkeypatch):
@@ -332,20 +361,15 @@ def test_what_cannot_be_scored_is_refused(run):
 
 
 def test_the_page_of_a_table(run):
-    page = pytest.importorskip("hlm_jax.analysis.heatmap")
-    assert page
     shown = run.surprisal(SPOKEN)._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
 
 
 def test_exact_characters_sum_to_the_cost_of_the_text(run):
-    characters = pytest.importorskip("hlm_jax.analysis.characters")
-    if not hasattr(characters, "character_scores"):
-        pytest.skip("no exact characters yet")
     table = run.surprisal(SPOKEN, unit="char", top=2, reference=run.reference)
     assert table.unit == "char"
     assert table.columns["text"] == list(SPOKEN)
-    (scores,) = characters.character_scores(run, [SPOKEN])
+    (scores,) = character_scores(run, [SPOKEN])
     assert np.sum(table.columns["bits"]) == pytest.approx(float(scores.bits.sum()), rel=1e-6)
     # All segmentations together are at least as likely as one of them.
     tokens = float(np.sum(run.surprisal(SPOKEN).columns["bits"]))
@@ -408,7 +432,7 @@ def test_regions_of_a_text_share_its_cost(run, tmp_path):
     assert rows[1]["context_tokens"] == rows[0]["tokens"] + 1
     ngram = -np.log2(run.reference.baseline.probabilities(text))
     assert rows[0]["ngram_bits"] + rows[1]["ngram_bits"] == pytest.approx(ngram.sum())
-    assert rows[0]["split"] == "outside"
+    assert rows[0]["split"] == ""  # of 11 characters
     found.write(tmp_path / "r.csv")
     back = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8", newline="")))
     assert back[3]["region"] == "\\n乙"
@@ -416,15 +440,26 @@ def test_regions_of_a_text_share_its_cost(run, tmp_path):
 
 
 def test_a_border_inside_a_token_is_counted(run):
-    text = next(
-        row.text for row in run.surprisal(run.reference.splits["val"][0].text) if len(row.text) > 1
-    )
+    pieces = (run.tokenizer.token_bytes(token) for token in range(run.tokenizer.vocab_size))
+    words = (piece.decode(errors="ignore") for piece in pieces)
+    text = next(w for w in words if len(w) > 1 and len(run.surprisal(w)) == 1)
     cut = [Region("1", "a", text, 0, 1, 2), Region("1", "a", text, 1, len(text), 3)]
     whole = run.surprisal(text)
-    first, second = regions(run, cut).rows
-    if len(whole) == 1:
-        assert (first["straddles"], second["straddles"]) == (1, 1)
-        assert (first["tokens"], second["tokens"]) == (1, 0)
+    table = regions(run, cut)
+    first, second = table.rows
+    assert (first["straddles"], second["straddles"]) == (1, 1)
+    assert (first["tokens"], second["tokens"]) == (1, 0)
+    assert (
+        "1 of 2 rows have a region in which no token begins, the first in line 3"
+        in (table.notes[-1])
+    )
+    lines = describe_regions(table).splitlines()
+    assert "bits for 1 character in 1 token, 1 border inside a token: " in lines[-2]
+    assert lines[-1].startswith("1 a: 0.00 bits")
+    assert "in 0 tokens, 1 border inside a token: " in lines[-1]
+    known = list(table.known_rows())
+    assert (known[1]["context_tokens"], known[1]["ngram_bits"]) == (None, None)
+    assert known[1]["tokens"] == 0
     assert first["bits"] + second["bits"] == pytest.approx(float(np.sum(whole.columns["bits"])))
 
 
@@ -435,6 +470,8 @@ def test_a_border_inside_a_token_is_counted(run):
         ("H\n1,a,甲乙,0,3", r"line 2: no region 0 to 3 in a text of 2 characters"),
         ("H\n1,a,甲乙,0,1\n1,a,甲乙,1,1", r"line 3: no region 1 to 1"),
         ('H\n1,a,"甲\n乙",0,1\n1,a,甲乙,-1,1', r"line 4: no region -1"),
+        ('\n\nH\n\n1,a,"甲\n\n乙",0,1\n\n\n1,a,甲乙,-1,1', r"line 10: no region -1"),
+        ("\nitem,text\n1,x", r"line 2: no column condition"),
         ("H\n1,a,甲乙,zero,1", r"line 2: region_start and region_end must be whole numbers"),
         ("H\n1,a,,0,1", r"line 2: the text is empty"),
         ("H\n1,a,甲,乙,0,1", r"line 2: not as many values"),
@@ -449,6 +486,18 @@ def test_bad_stimuli_are_named(tmp_path, rows, message):
     with pytest.raises(UserError, match=message) as error:
         read_stimuli(path)
     assert "\n" not in str(error.value)
+
+
+def test_texts_of_stimuli_are_read_as_tables_are_written(tmp_path):
+    texts = ["甲\n乙", "甲\\n乙", "甲\\\\\n", "C:\\d", "\\"]
+    path = tmp_path / "items.csv"
+    table = {"item": texts, "condition": texts, "text": texts}
+    Columns(table | {"region_start": np.zeros(5, int), "region_end": np.ones(5, int)}).to_csv(path)
+    assert [region.text for region in read_stimuli(path)] == texts
+    head = "item,condition,text,region_start,region_end\r\n"
+    path.write_bytes((head + '1,a,"甲\r\n乙\\c",1,2\r\n').encode())
+    (one,) = read_stimuli(path)
+    assert one.text == "甲\n乙\\c"  # one character a line end; \c is no sign
 
 
 # --- folds ---
@@ -523,7 +572,6 @@ def test_the_command(script, trained, tmp_path):
 
 
 def test_the_page_of_two_runs(script, trained, tmp_path):
-    pytest.importorskip("hlm_jax.analysis.heatmap")
     page, words = tmp_path / "p.html", ["--workdir", trained[0], "--chapters", "4"]
     done = script("surprisal", *words, "--html", page, "--minus", trained[0])
     assert done.returncode == 0, done.stderr
@@ -533,15 +581,64 @@ def test_the_page_of_two_runs(script, trained, tmp_path):
     assert script("surprisal", *words, "--minus", trained[0]).returncode == 2
 
 
+def test_two_runs_whose_folders_have_one_name_are_two(script, trained, train, tmp_path):
+    other, page = tmp_path / "tiny", tmp_path / "p.html"
+    assert train(other, "seed=1", "train.steps=2").returncode == 0
+    done = script(
+        *("surprisal", "--workdir", trained[0], "--chapters", "4", "--html", page),
+        *("--minus", other),
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads(Reader(page.read_text(encoding="utf-8")).scripts[0])
+    names = [f"{folder.parent.name}/tiny" for folder in (trained[0], other)]
+    assert data["models"] == names
+    (part,) = data["pages"]
+    columns = json.loads(zlib.decompress(base64.b64decode(part["z"])))["m"]
+    assert columns[0]["b"] != columns[1]["b"]
+    assert f"note: {names[1]}: TRAINED ON" in done.stderr
+
+
+def test_a_text_that_is_copied_in_part_is_named_on_the_page(script, trained, run, tmp_path):
+    text, page = tmp_path / "part.txt", tmp_path / "p.html"
+    new = "".join(chr(0x5000 + i) for i in range(316))
+    text.write_text(run.reference.splits["train"][0].text[100:200] + new, encoding="utf-8")
+    done = script("surprisal", "--workdir", trained[0], "--text", text, "--html", page)
+    assert done.returncode == 0, done.stderr
+    line = "PARTLY TRAINED ON: 24% of part.txt stands word for word in the training chapters"
+    assert line in done.stdout
+    shown = page.read_text(encoding="utf-8")
+    assert f'<p class="warning">{line}' in shown
+    (part,) = json.loads(Reader(shown).scripts[0])["pages"]
+    assert part["copied"] == [pytest.approx(0.24, abs=0.01)]
+
+
+def test_a_name_that_is_not_utf_8_is_written_all_the_same(script, trained, tmp_path):
+    text, out = os.fsencode(tmp_path) + b"/\xb9\xfe.txt", tmp_path / "s.csv"
+    try:
+        Path(os.fsdecode(text)).write_text("海内存知己，天涯若比邻。", encoding="utf-8")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    words = ["--workdir", trained[0], "--text", os.fsdecode(text)]
+    done = script("surprisal", *words, "--out", out, "--html", tmp_path / "p.html")
+    assert done.returncode == 0, done.stderr
+    assert out.read_text(encoding="utf-8").splitlines()[1].startswith("\ufffd\ufffd.txt,1,")
+    done = script("evaluate", *words, "--per_chapter")
+    assert done.returncode == 0
+    done.stdout.encode()
+
+
 def test_the_command_on_files(script, trained, run, tmp_path):
     known, new = tmp_path / "known.txt", tmp_path / "new.txt"
     known.write_text(run.reference.splits["train"][0].text, encoding="utf-8")
     new.write_text("　　海内存知己，\r\n\r\n天涯若比邻。", encoding="utf-8")
     done = script("surprisal", "--workdir", trained[0], "--text", new, known)
     assert "TRAINED ON" in done.stdout
-    assert "new.txt (outside)" in done.stdout
+    assert "new.txt (split not known)" in done.stdout
     assert "known.txt (train)" in done.stdout
     out = tmp_path / "s.json"
+    alone = script("surprisal", "--workdir", trained[0], "--text", new).stdout
+    assert "  new.txt (split not known)" in alone
+    assert "chapter 1" not in alone
     done = script("surprisal", "--workdir", trained[0], "--text", new, "--out", out)
     assert done.returncode == 0
     texts = [row["text"] for row in json.loads(out.read_text(encoding="utf-8"))["rows"]]
@@ -558,9 +655,14 @@ def test_the_command_on_files(script, trained, run, tmp_path):
         (["--stride", "0"], "the stride must lie between 1 and the block of 32"),
         (["--text", "no.txt"], "no.txt"),
         (["--out", "x.xls"], "ends in .csv, .json or .parquet"),
+        (["--per_chapter", "pc.txt"], "ends in .csv, .json or .parquet"),
+        (["--out", "README.md/x.csv"], "README.md/x.csv: cannot be written"),
+        (["--html", "docs"], "docs: cannot be written"),
     ],
 )
-def test_errors_of_the_command_are_one_line(script, trained, words, message):
+def test_errors_of_the_command_are_one_line(script, trained, words, message, monkeypatch):
+    if words[0] in ("--out", "--per_chapter", "--html"):
+        monkeypatch.setattr(cli, "open_run", None)  # refused before anything is opened
     done = script("surprisal", "--workdir", trained[0], *words)
     assert done.returncode == 2
     assert message in done.stderr
@@ -569,7 +671,14 @@ def test_errors_of_the_command_are_one_line(script, trained, words, message):
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["--workdir", "a", "--folds", "b"], ["--folds", "b", "--split", "all"]],
+    [
+        [],
+        ["--workdir", "a", "--folds", "b"],
+        ["--folds", "b", "--split", "all"],
+        ["--folds", "b", "--step", "latest"],
+        ["--workdir", "a", "--bom"],
+        ["--workdir", "a", "--bom", "--out", "x.json"],
+    ],
 )
 def test_usage_errors(script, words):
     done = script("surprisal", *words)
@@ -583,6 +692,8 @@ def test_the_stimuli_command(script, trained, tmp_path):
     words = ["--workdir", trained[0], "--stimuli", path]
     done = script("surprisal", *words)
     assert done.stdout.splitlines()[-1].startswith("3 b: ")
+    found = json.loads(script("surprisal", *words, "--json", "--unit", "char").stdout)
+    assert {row["tokens"] for row in found["regions"]} == {None}
     assert script("surprisal", *words, "--out", out, "--bom").returncode == 0
     assert out.read_bytes().startswith(b"\xef\xbb\xbfitem,condition,")
 

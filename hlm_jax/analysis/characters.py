@@ -8,8 +8,11 @@ Tokens may end within a character: texts are bytes inside.
 The search reads a text once from left to right. Of the hypotheses that end at one byte with the
 same last token, the `beam` heaviest are followed. The others lend their weight to the heaviest of
 them: what they say of the next character is taken to be what it says. A hypothesis with less than
-`least` of P(s) is dropped. All of this depends on s alone. So for every beam the results are
-probabilities of a proper model, whose bits can be compared with any other's.
+`least` of P(s) is dropped. With a beam of 1 what is lent depends on s alone, and what is dropped
+only lowers probabilities. So the results are then probabilities of a proper model, whose bits can
+be compared with any other's. With a wider beam, what is lent within a character that is spelt in
+bytes depends on `least` of that character's own weight, so the sum over characters is not proven
+to be at most 1.
 """
 
 import collections
@@ -274,7 +277,7 @@ class _Search:
         yield from self._read(self._active)
         for i, char in enumerate(self.text):
             end = start + len(char.encode())
-            next_C = self._next_character(start) if self._distributions else None
+            next_C = self._next_character(data, start) if self._distributions else None
             self._step = step = _Step()
             self._cover(self._active, data, start, end)
             while step.inside:
@@ -368,9 +371,9 @@ class _Search:
 
     # --- distributions ---
 
-    def _next_character(self, start: int) -> np.ndarray:
+    def _next_character(self, data: bytes, start: int) -> np.ndarray:
         """float64 [characters]: probabilities of what comes at byte `start`."""
-        vocabulary, data = self._vocabulary, self.text.encode()
+        vocabulary = self._vocabulary
         next_C = np.zeros(len(vocabulary.characters))
         for one in self._active:
             assert one.node is not None

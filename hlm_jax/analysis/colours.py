@@ -74,13 +74,13 @@ BITS = (2, 4, 6, 8, 10, 13)
 ENTROPY = (2, 4, 6, 8, 9)
 COPIED = (5, 10, 15, 30)
 DIFFERENCE = (-4, -2, -0.5, 0.5, 2, 4)
-_SIGNED = ("≤ −4", "−4 … −2", "−2 … −½", "−½ … ½", "½ … 2", "2 … 4", "≥ 4")
+_SIGNED = ("< −4", "−4 … −2", "−2 … −½", "−½ … ½", "½ … 2", "2 … 4", "≥ 4")
 SCALES = {
     "bits": Scale(
-        both("bits", "意外度（比特）"),
+        both("bits", "惊异度（比特）"),
         both(
             "Surprisal: what this unit costs the model, in bits. More is less expected.",
-            "意外度：模型为这一单位付出的比特数，越大越出乎意料。",
+            "惊异度：模型为这一单位付出的比特数，越大越出乎意料。",
         ),
         "heat",
         BITS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis.tables import replacing
+from hlm_jax.analysis.tables import cell_text, check_place, replacing
 from hlm_jax.errors import UserError
 
 NONE = -1  # of a whole number that a row lacks; a real number is nan then
@@ -47,6 +47,11 @@ class Columns:
         """Rows of plain Python values."""
         return zip(*[_list(column[start:end]) for column in self.columns.values()], strict=True)
 
+    def known_rows(self, start: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
+        """Rows as {column: value} for JSON: None for what is missing, rounded to six digits."""
+        part = [_known(column[start:end]) for column in self.columns.values()]
+        return (dict(zip(self.columns, row, strict=True)) for row in zip(*part, strict=True))
+
     def to_csv(self, path: str | Path, *, bom: bool = False) -> None:
         """Writes UTF-8 CSV (RFC 4180 with line ends of LF); a value that is not there is empty.
 
@@ -78,9 +83,7 @@ class Columns:
         with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             file.write(head[:-1] + ', "rows": [')
             for start in range(0, len(self), _ROWS):
-                part = [_known(column[start : start + _ROWS]) for column in self.columns.values()]
-                rows = zip(*part, strict=True)
-                lines = [encode(dict(zip(self.columns, row, strict=True))) for row in rows]
+                lines = map(encode, self.known_rows(start, start + _ROWS))
                 file.write(",\n" * bool(start) + ",\n".join(lines))
             file.write("]}\n")
 
@@ -90,13 +93,7 @@ class Columns:
         Raises:
           UserError: pyarrow is not installed, or the file cannot be written.
         """
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError:
-            raise UserError(
-                "Parquet needs pyarrow: pip install 'hlm-jax[parquet]', or write .csv or .json"
-            ) from None
+        pyarrow = _pyarrow()
         table = pyarrow.table({name: _known(column) for name, column in self.columns.items()})
         with replacing(path) as new:
             pyarrow.parquet.write_table(table, new)
@@ -107,15 +104,42 @@ class Columns:
         Raises:
           UserError: another ending, or the file cannot be written.
         """
-        suffix = Path(path).suffix.lower()
+        suffix = _suffix(path)
         if suffix == ".csv":
             self.to_csv(path, bom=bom)
         elif suffix == ".json":
             self.to_json(path)
-        elif suffix == ".parquet":
-            self.to_parquet(path)
         else:
-            raise UserError(f"{path}: give a name that ends in .csv, .json or .parquet")
+            self.to_parquet(path)
+
+
+def check_output(path: str | Path) -> None:
+    """Refuses before any work what Columns.write would refuse after it.
+
+    Raises:
+      UserError: as Columns.write.
+    """
+    if _suffix(path) == ".parquet":
+        _pyarrow()
+    check_place(path)
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".json", ".parquet"):
+        raise UserError(f"{path}: give a name that ends in .csv, .json or .parquet")
+    return suffix
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            "Parquet needs pyarrow: pip install 'hlm-jax[parquet]', or write .csv or .json"
+        ) from None
+    return pyarrow
 
 
 def plain(value: Any) -> Any:
@@ -152,8 +176,3 @@ def _cells(column: Any) -> list[Any]:
     if together.count("\0") != len(column) - 1:
         return [cell_text(value) for value in column]
     return cell_text(together).split("\0")
-
-
-def cell_text(text: str) -> str:
-    """A text on one line, as in CSV: \\n for a newline, \\\\ for a backslash."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

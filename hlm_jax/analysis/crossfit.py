@@ -15,6 +15,7 @@ from hlm_jax.analysis.surprisal import (
     joined,
     surprisal_table,
 )
+from hlm_jax.analysis.tables import shown
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.errors import UserError
 from hlm_jax.run import Run
@@ -84,7 +85,7 @@ def cross_fitted(
         own = [held_out[number][1] for number in wanted if held_out[number][0] is run]
         if not own:
             continue
-        name = run.meta["corpus"]["name"]
+        name = shown(run.meta["corpus"]["name"])
         part = surprisal_table(
             run,
             [Document(name, chapter.number, chapter.text, "test") for chapter in own],

@@ -110,8 +110,15 @@
     const lines = trained.length === 0 ? [] : [make("p", "warning", both(
       `${named(trained, "The model").join(" and ")} ${trained.length > 1 ? "were" : "was"} trained on this text${counted[0]}. What you see is memory, not reading.`,
       `${named(trained, "模型").join("、")}${gap}曾以这段文字训练${counted[1]}：所示是记忆，不是阅读。`))];
+    const partly = used.filter((m) => page.splits[m] !== "train" && page.copied[m] !== null);
+    for (const m of partly) {
+      const copied = digits(100 * page.copied[m], 0);
+      lines.push(make("p", "warning", both(
+        `${copied}\u00a0% of this text stands word for word in what ${named([m], "the model")[0]} was trained on.`,
+        `这段文字有 ${copied}\u00a0% 逐字见于${named([m], "模型")[0]}${gap}的训练文本。`)));
+    }
     const kinds = { val: ["validation chapter", "验证"], test: ["test chapter", "测试"], outside: ["outside the book", "书外"] };
-    const unseen = used.filter((m) => kinds[page.splits[m]]);
+    const unseen = used.filter((m) => kinds[page.splits[m]] && !partly.includes(m));
     if (unseen.length) {
       const split = kinds[page.splits[unseen[0]]];
       lines.push(make("p", "muted", both(

@@ -17,6 +17,7 @@ from hlm_jax.analysis import colours
 from hlm_jax.analysis.cells import NUMBERS, Cells, Table, cells_of, common_documents, documents_of
 from hlm_jax.analysis.markup import Html, both, escape
 from hlm_jax.analysis.page import asset, document, line_chart
+from hlm_jax.analysis.surprisal_table import KNOWN, SurprisalTable, partly_trained
 
 PART = 30_000  # characters that are drawn at once
 _NAME = 48  # characters of a heading in the list of chapters
@@ -52,7 +53,7 @@ def heatmap(
     named = dict(tables) if isinstance(tables, Mapping) else {"model": tables}
     book = _Book(named)
     notes = dict.fromkeys(note for t in named.values() for note in getattr(t, "notes", ()))
-    body = _body(
+    body = _warnings(named) + _body(
         book.curve() if curve and len(book.texts) > 1 else Html(),
         "".join(f'<p class="muted">{escape(note)}</p>\n' for note in notes),
     )
@@ -75,6 +76,7 @@ class _Book:
       texts: their documents.
       cells: by model, by text.
       splits: by text, by model.
+      copied: by text, by model: the share that stands in the training chapters, None if not known.
       ids: names of the texts in addresses: chapter numbers, or positions where those repeat.
       borders: of every text, where it is cut into parts.
     """
@@ -85,6 +87,7 @@ class _Book:
         self.cells = [cells_of(table) for table in named.values()]
         of_models = [[d.split for d in documents_of(table)] for table in named.values()]
         self.splits = list(zip(*of_models, strict=True))
+        self.copied = list(zip(*map(_copied_shares, named.values()), strict=True))
         numbers = [str(text.chapter) for text in self.texts]
         self.numbered = len(set(numbers)) == len(numbers)
         self.ids = numbers if self.numbered else [str(i + 1) for i in range(len(numbers))]
@@ -116,7 +119,8 @@ class _Book:
             part = f" ({n + 1}/{len(ids)})" if len(ids) > 1 else ""
             page = {"id": ids[n], "x": self.ids[i], "name": self._name(i) + part, "from": a}
             packed = _packed({"t": text[a:b], "m": columns})
-            pages.append({**page, "splits": self.splits[i], "z": packed})
+            known = {"splits": self.splits[i], "copied": self.copied[i]}
+            pages.append({**page, **known, "z": packed})
         return pages
 
     def _part_ids(self, i: int) -> list[str]:
@@ -181,6 +185,24 @@ class _Book:
             names={x: self._name(i) for i, x in enumerate(xs)},
             height=250,
         )
+
+
+def _copied_shares(table: Table) -> list[float | None]:
+    """Of every text; None where a text is too little copied to be named, or that is not known."""
+    if not isinstance(table, SurprisalTable):
+        return [None] * len(documents_of(table))
+    shares = [row["copied"] for row in table.by_chapter()]
+    return [None if share is None or share <= KNOWN else round(share, 4) for share in shares]
+
+
+def _warnings(named: Mapping[str, Table]) -> str:
+    """What is copied in part from training chapters, by name, above everything else."""
+    return "".join(
+        f'<p class="warning">{escape(f"{name}: {line}" if len(named) > 1 else line)}</p>\n'
+        for name, table in named.items()
+        if isinstance(table, SurprisalTable)
+        for line in partly_trained(table)
+    )
 
 
 def _borders(text: str, models: Sequence[Cells]) -> list[int]:

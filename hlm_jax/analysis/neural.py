@@ -3,7 +3,7 @@
 hlm_jax/sides.py trains the models; here they are only read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ def score_pairs(
     pairs: Sequence[tuple[Path, Path]],
     *,
     unknown: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> Ratios:
     """Scores every text of a question by the runs that held it out.
 
@@ -39,6 +40,7 @@ def score_pairs(
     detail = [np.zeros(len(strings[row])) for row in question.rows]
     for fold, pair in enumerate(pairs):
         held_out = np.flatnonzero(question.fold == fold)
+        say(f"{question.name}: fold {fold + 1} of {len(pairs)} reads {len(held_out)} texts")
         for side, folder in enumerate(pair):
             run = load_run(folder, "latest")
             for place in held_out:

@@ -55,6 +55,7 @@ class Texts:
       is_a: bool [N].
       in_order: whether they are chapters of one book, so that a boundary has a meaning.
       supplied: numbers whose text is known to come from another edition.
+      own_numbers: whether the chapters have the numbers that the book gives them.
     """
 
     chapters: tuple[Chapter, ...]
@@ -63,6 +64,7 @@ class Texts:
     title: str
     in_order: bool
     supplied: tuple[int, ...] = ()
+    own_numbers: bool = True
 
     @property
     def strings(self) -> list[str]:
@@ -89,7 +91,8 @@ def read_sides(config: str, overrides: Sequence[str], text: str | None, a: str, 
             )
     book = read_book(config, overrides, text)
     numbers = [chapter.number for chapter in book.chapters]
-    if len(set(numbers)) < len(numbers):  # several books in one, numbered anew
+    own_numbers = len(set(numbers)) == len(numbers)
+    if not own_numbers:  # several books in one
         chapters = [dataclasses.replace(c, number=i) for i, c in enumerate(book.chapters, 1)]
     else:
         chapters = list(book.chapters)
@@ -100,7 +103,7 @@ def read_sides(config: str, overrides: Sequence[str], text: str | None, a: str, 
     both = sorted([*side_a, *side_b], key=lambda chapter: chapter.number)
     supplied = SUPPLIED if book.name == EDITION else ()
     is_a = np.array([chapter.number in of_a for chapter in both], bool)
-    return checked(Texts(tuple(both), is_a, (a, b), book.name, True, supplied))
+    return checked(Texts(tuple(both), is_a, (a, b), book.name, True, supplied, own_numbers))
 
 
 def _two_folders(a: str, b: str) -> Texts:
@@ -112,7 +115,7 @@ def _two_folders(a: str, b: str) -> Texts:
     ]
     is_a = np.arange(len(chapters)) < len(sides[0])
     names = (Path(a).name or a, Path(b).name or b)
-    return checked(Texts(tuple(chapters), is_a, names, " / ".join(names), False))
+    return checked(Texts(tuple(chapters), is_a, names, " / ".join(names), False, (), False))
 
 
 def read_chapters(path: str) -> tuple[Chapter, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hlm_jax.analysis.columns import NONE, Columns
 from hlm_jax.analysis.surprisal import Document, SurprisalTable, split_of, surprisal_table
+from hlm_jax.analysis.tables import text_of_cell
 from hlm_jax.book.files import read_text
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
@@ -40,39 +41,46 @@ def read_stimuli(path: str | Path) -> list[Region]:
     """The rows of a CSV file with the columns GIVEN, in any order; others are left alone.
 
     Characters count from 0, and the end is the place after the last. A byte order mark is no part
-    of the first name. A text may hold line ends inside quotes, or \\n for each.
+    of the first name. In a text \\n is a line end and \\\\ a backslash, as Columns.to_csv
+    writes them. A line end inside quotes, LF or CRLF, is one line end too: one character.
 
     Raises:
       UserError: names the line: a column or value is missing, or a region does not fit its text.
     """
     # read_text gives the text of any encoding, its line ends as \n.
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    regions: list[Region] = []
+    names: list[str] | None = None
+    first = 1  # line of the row; one row may have several
     try:
-        names = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = names
-        if missing := [name for name in GIVEN if name not in names]:
-            raise UserError(
-                f"{path}, line 1: no column {', '.join(missing)}; "
-                f"give a first line with {','.join(GIVEN)}"
-            )
-        regions, line = [], reader.line_num + 1
         for row in reader:
-            regions.append(_region(path, row, line))
-            line = reader.line_num + 1
+            line, first = first, reader.line_num + 1
+            if not row:  # a blank line
+                continue
+            if names is None:
+                names = [name.strip() for name in row]
+                if missing := [name for name in GIVEN if name not in names]:
+                    raise UserError(
+                        f"{path}, line {line}: no column {', '.join(missing)}; "
+                        f"give a first line with {','.join(GIVEN)}"
+                    )
+                continue
+            if len(row) != len(names):
+                raise UserError(
+                    f"{path}, line {line}: not as many values as there are names; put a text with "
+                    "commas in quotes"
+                )
+            regions.append(_region(path, dict(zip(names, row, strict=True)), line))
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        raise UserError(f"{path}, line {first}: not CSV ({error})") from None
     if not regions:
         raise UserError(f"{path}: no rows below the line of names")
     return regions
 
 
-def _region(path: str | Path, row: dict[Any, Any], line: int) -> Region:
+def _region(path: str | Path, row: dict[str, str], line: int) -> Region:
     where = f"{path}, line {line}"
-    if None in row or None in row.values():
-        raise UserError(
-            f"{where}: not as many values as there are names; put a text with commas in quotes"
-        )
-    text = row["text"].replace("\\n", "\n")
+    text = text_of_cell(row["text"])
     if not text:
         raise UserError(f"{where}: the text is empty")
     try:
@@ -139,6 +147,13 @@ def regions(
             f"TRAINED ON: {len(known)} of {len(stimuli)} rows have a text that stands in the "
             f"training chapters, the first in line {known[0].line}"
         )
+    counts = [row[COLUMNS.index("tokens")] for row in rows]
+    if empty := [s for s, n in zip(stimuli, counts, strict=True) if n == 0]:
+        notes.append(
+            f"{len(empty)} of {len(stimuli)} rows have a region in which no token begins, the "
+            f"first in line {empty[0].line}: 0 bits there is no cost, the token that reaches over "
+            "the region is counted where it begins; --unit char has no such regions"
+        )
     columns = zip(*rows, strict=True)
     return RegionTable(dict(zip(COLUMNS, map(_column, columns), strict=True)), notes, table)
 
@@ -161,6 +176,8 @@ def _sums(region: Region, table: SurprisalTable, part: slice) -> tuple[Any, ...]
     chosen = slice(part.start + first, part.start + last)
 
     def total(name: str) -> float:
+        if np.isnan(table.columns[name][part]).any():  # not known; the sum of no units would be 0
+            return float("nan")
         return float(np.sum(table.columns[name][chosen]))
 
     borders = (region.start, region.end)

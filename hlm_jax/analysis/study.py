@@ -182,7 +182,7 @@ def boundary_curves(texts: Texts, material: Material, folds: int) -> dict[str, A
     The first curve compares sides of different sizes by models of different sizes; the second has
     _LOCAL texts before and after each boundary, so its points can be compared.
     """
-    window = min(_LOCAL, len(texts.chapters) // 6)
+    window = max(2, min(_LOCAL, len(texts.chapters) // 6))
     curves: dict[str, Any] = {}
     for label, size in (("boundary", None), ("boundary_local", window)):
         points = []

@@ -6,6 +6,7 @@ docs/surprisal.md describes the columns and how to use them.
 
 import functools
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,14 @@ from hlm_jax.analysis.surprisal_table import (
     character_places,
     copied_share,
     paragraphs,
+    repeated,
 )
+from hlm_jax.analysis.tables import shown
 from hlm_jax.book.tokenizer import SEPARATOR, Tokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures.ngram import KneserNey
-from hlm_jax.measures.overlap import SPAN
+from hlm_jax.measures.overlap import SPAN, OverlapIndex
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
 from hlm_jax.run import SPLITS, Run
@@ -95,19 +98,38 @@ def _document(text: str | Document, reference: Reference | None) -> Document:
 
 
 def split_of(text: str, reference: Reference) -> str:
-    """The split of the chapter that a passage comes from, else "outside".
+    """The split of the chapters that a passage comes from, else "outside".
 
-    A passage of fewer than SPAN characters is no proof of one, and counts as "outside". A text that
-    is copied from training chapters by more than half counts as "train".
+    A text that stands in a chapter, or is copied by more than half from the chapters of one split
+    in spans of SPAN characters or more, has that split; training comes first. Fewer than SPAN
+    characters prove nothing: they are "train" where they stand in a training chapter, else "", not
+    known.
     """
     inside = text.strip()
     if len(inside) < SPAN:
-        return "outside"
+        known = inside and any(inside in c.text for c in reference.splits["train"])
+        return "train" if known else ""
     for name in SPLITS:
         if any(inside in chapter.text for chapter in reference.splits[name]):
             return name
-    lengths, _ = reference.overlap_index.matches(text)
-    return "train" if copied_share(lengths) > 0.5 else "outside"
+    for name in SPLITS:
+        if reference.splits[name] and copied_share(_index(reference, name).matches(text)[0]) > 0.5:
+            return name
+    return "outside"
+
+
+_INDICES: "weakref.WeakKeyDictionary[Reference, dict[str, OverlapIndex]]"
+_INDICES = weakref.WeakKeyDictionary()  # of what is held out; it is searched for every text
+
+
+def _index(reference: Reference, name: str) -> OverlapIndex:
+    """The chapters of a split, searchable for copied spans."""
+    if name == "train":
+        return reference.overlap_index
+    of_splits = _INDICES.setdefault(reference, {})
+    if name not in of_splits:
+        of_splits[name] = OverlapIndex(reference.splits[name])
+    return of_splits[name]
 
 
 # --- columns ---
@@ -173,14 +195,11 @@ def _token_columns(
     offsets = np.cumsum([0, *(len(document.text) for document in documents)])
     place = start + np.repeat(offsets[:-1], counts)
 
-    def each(values: Sequence[Any]) -> list[Any]:
-        return [value for value, n in zip(values, counts, strict=True) for value in [value] * n]
-
     def together(name: str, dtype: type) -> np.ndarray:
         return np.concatenate([getattr(one, name) for one in details]).astype(dtype)
 
     columns: dict[str, Any] = {
-        "doc": each([document.name for document in documents]),
+        "doc": repeated([document.name for document in documents], counts),
         "chapter": np.repeat([document.chapter for document in documents], counts),
         "paragraph": np.concatenate([paragraphs(d.text) for d in documents])[place],
         "index": np.concatenate([np.arange(n) for n in counts]),
@@ -196,7 +215,7 @@ def _token_columns(
         "rank": together("rank", np.int32),
         "entropy_bits": together("entropy", np.float64) / math.log(2),
         "context_tokens": together("context", np.int32),
-        "split": each([document.split for document in documents]),
+        "split": repeated([document.split for document in documents], counts),
         "copied_len": characters["copied_len"][place],
         "is_speech": characters["is_speech"][place],
     }
@@ -296,7 +315,7 @@ def documents_of(
         for number, path in enumerate(texts, start=1):
             (file,) = run.read_chapters(text=path)
             known = split_of(file.text, reference) if reference else ""
-            found.append(Document(file.heading, number, file.text, known))
+            found.append(Document(shown(file.heading), number, file.text, known, is_file=True))
         return found
     split = split or ("all" if chapters else "val")
     if split != "all":
@@ -310,7 +329,7 @@ def documents_of(
                 f"chapter {other[0].number} is in the split {of[other[0]]}, not {split}: "
                 "leave out --split, or the chapter"
             )
-    name = run.meta["corpus"]["name"]
+    name = shown(run.meta["corpus"]["name"])
     return [
         Document(name, chapter.number, chapter.text, of[chapter])
         for chapter in taken

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis.columns import NONE, Columns, cell_text
+from hlm_jax.analysis.columns import NONE, Columns
 from hlm_jax.analysis.stimuli import RegionTable
-from hlm_jax.analysis.surprisal_table import SurprisalTable
-from hlm_jax.measures.overlap import SPAN
+from hlm_jax.analysis.surprisal_table import SurprisalTable, partly_trained
+from hlm_jax.analysis.tables import cell_text
 from hlm_jax.numbers import written_numbers
 
 UNITS = {"token": "tokens", "char": "characters"}
 SURPRISING = 10  # units that a summary shows
-KNOWN = 0.02  # of a text in copied spans: more than held-out chapters of one book share
 _AROUND = 8  # characters of the text on either side of one
 
 
@@ -35,6 +34,8 @@ def summary(
     found["ngram_bits_per_char"] = ngram / chars if counted else None
     found["ratio"] = bits / ngram if counted and ngram else None
     found["trained_on"] = [row["chapter"] for row in rows if row["split"] == "train"]
+    found["partly_trained_on"] = partly_trained(table)
+    found["files"] = any(document.is_file for document in table.documents)
     found["notes"] = table.notes
     found["chapters"] = rows
     found["surprising"] = [_unit(table, at) for at in _highest(table)]
@@ -73,22 +74,23 @@ def describe(found: Mapping[str, Any], *, short: bool = False) -> str:
     lines.append(f"{found['rows']:,} {UNITS[found['unit']]}: {_figures(found)}")
     if short:
         return "\n".join(lines)
-    several = several_names(found)
     for row in rows:
-        name = row["doc"] if several else f"chapter {row['chapter']}"
-        lines.append(f"  {name} ({row['split'] or 'split not known'}): {_figures(row)}")
+        split = row["split"] or "split not known"
+        lines.append(f"  {_place(found, row)} ({split}): {_figures(row)}")
     lines.append(f"most surprising {UNITS[found['unit']]}:")
     for unit in found["surprising"]:
-        where = unit["doc"] if several else f"chapter {unit['chapter']}"
-        place = f"{where}, character {unit['start']}"
+        place = f"{_place(found, unit)}, character {unit['start']}"
         text = "".join([unit["before"], "[", unit["text"], "]", unit["after"]])
         lines.append(f"  {unit['bits']:5.1f} bits  {place}: {cell_text(text)}")
     return "\n".join(lines)
 
 
-def several_names(found: Mapping[str, Any]) -> bool:
-    """Whether the texts are files, not chapters of one book."""
-    return len({row["doc"] for row in found["chapters"]}) > 1
+def _place(found: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The name of a file, with its number where several have one name; or the chapter's number."""
+    if not found["files"]:
+        return f"chapter {row['chapter']}"
+    alike = sum(other["doc"] == row["doc"] for other in found["chapters"])
+    return row["doc"] + (f" (file {row['chapter']})" if alike > 1 else "")
 
 
 def warning(found: Mapping[str, Any]) -> list[str]:
@@ -96,22 +98,16 @@ def warning(found: Mapping[str, Any]) -> list[str]:
     lines = []
     if trained := found["trained_on"]:
         which = f"chapter{'s' * (len(trained) > 1)} {written_numbers(trained)}"
-        if several_names(found):
-            names = [row["doc"] for row in found["chapters"] if row["split"] == "train"]
-            which = ", ".join(names)
+        if found["files"]:
+            rows = [row for row in found["chapters"] if row["split"] == "train"]
+            which = ", ".join(_place(found, row) for row in rows)
         elif len(trained) == len(found["chapters"]) == 1:
             which = "this text"
         lines.append(
             f"TRAINED ON: the model and its 5-gram learned from {which}; their bits there are "
             "those of a text that they may remember, and no measure of surprise"
         )
-    for row in found["chapters"]:
-        if row["split"] != "train" and (row["copied"] or 0) > KNOWN:
-            lines.append(
-                f"PARTLY TRAINED ON: {row['copied']:.0%} of {row['doc']}, chapter "
-                f"{row['chapter']}, stands word for word in the training chapters, in spans of "
-                f"{SPAN} characters or more"
-            )
+    lines += found["partly_trained_on"]
     return lines + [f"note: {note}" for note in found["notes"]]
 
 
@@ -129,14 +125,18 @@ def describe_regions(table: RegionTable) -> str:
     lines = [f"note: {note}" for note in table.notes]
     for row in table.rows:
         ngram = "" if np.isnan(row["ngram_bits"]) else f" (5-gram {row['ngram_bits']:.2f})"
-        cut = f", cuts {row['straddles']} token{'s' * (row['straddles'] > 1)}"
-        tokens = f" in {row['tokens']} tokens" if row["tokens"] != NONE else ""
+        cut = f", {_counted(row['straddles'], 'border')} inside a token"
+        tokens = f" in {_counted(row['tokens'], 'token')}" if row["tokens"] != NONE else ""
         lines.append(
             f"{row['item']} {row['condition']}: {row['bits']:.2f} bits{ngram} for "
-            f"{row['chars']} characters{tokens}{cut * bool(row['straddles'])}: "
+            f"{_counted(row['chars'], 'character')}{tokens}{cut * bool(row['straddles'])}: "
             f"{cell_text(row['region'])}"
         )
     return "\n".join(lines)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def chapter_table(rows: Sequence[Mapping[str, Any]]) -> Columns:

@@ -20,6 +20,7 @@ COLUMNS = (
     *("entropy_bits", "context_tokens", "unigram_bits", "ngram_bits", "split", "copied_len"),
     "is_speech",
 )
+KNOWN = 0.02  # of a text in copied spans: more than held-out chapters of one book share
 MOST_SHOWN = 20_000  # rows that a notebook shows as a page; above that, a row for each chapter
 
 
@@ -32,12 +33,14 @@ class Document:
       chapter: its number.
       split: "train", "val" or "test" of the model's book, "outside" of it, "" where it is not
         known.
+      is_file: it is a file of its own and no chapter of a book; `chapter` only numbers it.
     """
 
     name: str
     chapter: int
     text: str
     split: str = ""
+    is_file: bool = False
 
 
 class SurprisalTable(Columns, Sequence[Any]):
@@ -193,21 +196,33 @@ def copied_share(copied_len: np.ndarray) -> float:
     return float((reach > place).mean())
 
 
+def partly_trained(table: SurprisalTable) -> list[str]:
+    """A loud line for each text that was not trained on, but is copied in part from what was."""
+    lines = []
+    for document, row in zip(table.documents, table.by_chapter(), strict=True):
+        if document.split != "train" and (row["copied"] or 0) > KNOWN:
+            chapter = "" if document.is_file else f", chapter {document.chapter},"
+            lines.append(
+                f"PARTLY TRAINED ON: {row['copied']:.0%} of {document.name}{chapter} stands word "
+                f"for word in the training chapters, in spans of {SPAN} characters or more"
+            )
+    return lines
+
+
 def character_places(documents: Sequence[Document]) -> dict[str, Any]:
     """The columns that say where each character stands, and the split; index is that of `start`."""
     lengths = [len(document.text) for document in documents]
     text = "".join(document.text for document in documents)
     start = np.concatenate([np.arange(n) for n in lengths]) if lengths else np.zeros(0, np.int64)
-    repeated = functools.partial(_repeated, counts=lengths)
     return {
-        "doc": repeated([document.name for document in documents]),
+        "doc": repeated([document.name for document in documents], lengths),
         "chapter": np.repeat([document.chapter for document in documents], lengths),
         "paragraph": np.concatenate([paragraphs(d.text) for d in documents] or [start]),
         "index": start,
         "start": start,
         "end": start + 1,
         "text": list(text),
-        "split": repeated([document.split for document in documents]),
+        "split": repeated([document.split for document in documents], lengths),
     }
 
 
@@ -218,7 +233,8 @@ def paragraphs(text: str) -> np.ndarray:
     return 1 + np.cumsum(ends) - ends
 
 
-def _repeated(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:
+def repeated(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:
+    """Each value as often as its count says."""
     return [value for value, n in zip(values, counts, strict=True) for value in [value] * n]
 
 

@@ -1,9 +1,10 @@
-"""Tables as CSV files: UTF-8, LF, RFC 4180, a line end inside a text written as \\n."""
+"""Tables as CSV files: UTF-8, LF, RFC 4180; texts with \\n for a line end, \\\\ for a backslash."""
 
 import contextlib
 import csv
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -72,9 +73,45 @@ def _umask() -> int:
     return mask
 
 
+def check_place(path: str | Path) -> None:
+    """Refuses a place where no file can be written, before the work for it is done.
+
+    Raises:
+      UserError: it is a folder, or the folder above it is none or may not be written to.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"{path}: cannot be written (Is a directory)")
+    above = path.absolute().parent
+    while not os.path.lexists(above) and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise UserError(f"{path}: cannot be written ({above} is not a folder)")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written (no permission to write in {above})")
+
+
+def shown(path: str | Path) -> str:
+    """A path as text that can be written anywhere: bytes of it that are not UTF-8 become \ufffd."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def cell_text(text: str) -> str:
+    """A text on one line, as in CSV: \\n for a newline, \\\\ for a backslash."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def text_of_cell(cell: str) -> str:
+    """The text that cell_text wrote; a backslash before any other sign is itself."""
+    return re.sub(r"\\([\\nr])", lambda found: _SIGNS[found[1]], cell)
+
+
+_SIGNS = {"\\": "\\", "n": "\n", "r": "\r"}
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\n", "\\n")
+        return cell_text(value)
     if isinstance(value, float):  # numpy's float64 too
         return "" if value != value else f"{value:.6g}"
     return "" if value is None else value
