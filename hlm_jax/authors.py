@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hlm_jax.analysis import masks
-from hlm_jax.analysis.authorship import Ratios
-from hlm_jax.analysis.authorship_files import add_gpt, write_summary, write_table
-from hlm_jax.analysis.authorship_report import report, write_report
-from hlm_jax.analysis.conclusions import conclusions, drift_share
-from hlm_jax.analysis.questions import CONTROLS, Question, deal, read_chapters, read_sides
-from hlm_jax.analysis.study import Study, study
-from hlm_jax.analysis.unknown import verdicts
+from hlm_jax.analysis.authorship import Ratios, masks
+from hlm_jax.analysis.authorship.conclusions import conclusions, drift_share
+from hlm_jax.analysis.authorship.files import add_gpt, write_summary, write_table
+from hlm_jax.analysis.authorship.questions import (
+    CONTROLS,
+    Question,
+    deal,
+    read_chapters,
+    read_sides,
+)
+from hlm_jax.analysis.authorship.report import report, write_report
+from hlm_jax.analysis.authorship.study import Study, study
+from hlm_jax.analysis.authorship.unknown import verdicts
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.book.corpus import Corpus, clean_file, write_chapters
 from hlm_jax.cli import note
@@ -84,7 +89,7 @@ def _gpt(
     args: argparse.Namespace, overrides: Sequence[str], found: Study
 ) -> tuple[Ratios, dict[str, Ratios]]:
     """GPT ratios of the question and of the first controls in a row; trains what is missing."""
-    from hlm_jax.analysis.neural import score_pairs
+    from hlm_jax.analysis.authorship.neural import score_pairs
     from hlm_jax.sides import train_sides
 
     folder = args.out / "-".join(("gpt", *found.masked))

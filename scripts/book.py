@@ -64,7 +64,7 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
         raise UserError(f"--write: {args.write} is not empty: give a new folder")
     book = corpus.load_corpus(**config.corpus, strict=False)
     if args.stats:
-        from hlm_jax.analysis.statistics import write_statistics
+        from hlm_jax.analysis.stylometry.statistics import write_statistics
 
         print(f"{len(book.chapters)} chapters: {write_statistics(args.stats, book.chapters)}")
         return

@@ -64,8 +64,7 @@ def evaluate(args) -> None:
     elif args.adaptive:
         cli.note("no adaptive score: the runs have different tokenizers")
     if args.exact:
-        from hlm_jax.analysis import characters
-        from hlm_jax.analysis.surprisal import progress_bar
+        from hlm_jax.analysis.surprisal import characters, progress_bar
 
         with progress_bar("by characters") as progress:
             exact, about = characters.evaluate(

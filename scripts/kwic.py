@@ -31,7 +31,8 @@ def main() -> None:
 
 
 def kwic(args: argparse.Namespace, overrides: list[str]) -> None:
-    from hlm_jax.analysis import books, concordance
+    from hlm_jax.analysis import books
+    from hlm_jax.analysis.stylometry import concordance
 
     book = books.read_book(str(REPO / "configs/tiny.py"), overrides, args.text)
     chapters = books.select(book.chapters, args.only, "--only") if args.only else book.chapters

@@ -37,7 +37,8 @@ def main() -> None:
 
 
 def stylometry(args: argparse.Namespace, overrides: list[str]) -> None:
-    from hlm_jax.analysis import books, survey
+    from hlm_jax.analysis import books
+    from hlm_jax.analysis.stylometry import survey
 
     book = books.read_book(str(REPO / "configs/tiny.py"), overrides, args.book)
     chapters = books.select(book.chapters, args.chapters) if args.chapters else book.chapters

@@ -74,7 +74,7 @@ def page_names(first: Path, second: Path) -> list[str]:
 
 
 def surprisal(args: argparse.Namespace) -> None:
-    from hlm_jax.analysis import surprisal_report as report
+    from hlm_jax.analysis.surprisal import report
 
     table, rows = fold_table(args) if args.folds else run_table(args)
     found = report.summary(table, rows)
@@ -83,8 +83,8 @@ def surprisal(args: argparse.Namespace) -> None:
     if args.per_chapter:
         report.chapter_table(found["chapters"]).write(args.per_chapter, bom=args.bom)
     if args.html:
-        from hlm_jax.analysis.heatmap import heatmap
         from hlm_jax.analysis.page import write
+        from hlm_jax.analysis.page.heatmap import heatmap
 
         tables = {shown(args.workdir.resolve().name) if args.workdir else "folds": table}
         if args.minus:
@@ -115,8 +115,8 @@ def run_table(args: argparse.Namespace):
 
 
 def fold_table(args: argparse.Namespace):
-    from hlm_jax.analysis.crossfit import cross_fitted
     from hlm_jax.analysis.surprisal import progress_bar
+    from hlm_jax.analysis.surprisal.crossfit import cross_fitted
     from hlm_jax.folds import open_folds
 
     runs = open_folds(args.folds, corpus=args.corpus)
@@ -127,8 +127,8 @@ def fold_table(args: argparse.Namespace):
 
 
 def stimuli(args: argparse.Namespace) -> None:
-    from hlm_jax.analysis.stimuli import read_stimuli, regions
-    from hlm_jax.analysis.surprisal_report import describe_regions
+    from hlm_jax.analysis.surprisal.report import describe_regions
+    from hlm_jax.analysis.surprisal.stimuli import read_stimuli, regions
 
     items = read_stimuli(args.stimuli)
     run = cli.open_run(args)

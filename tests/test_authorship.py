@@ -9,12 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hlm_jax.analysis import clusters, decisions, editions, evidence, grammar
-from hlm_jax.analysis.authorship import Material, cross_fit, cross_fit_grammar
-from hlm_jax.analysis.conclusions import conclusions, drift_share
-from hlm_jax.analysis.masks import NAME
-from hlm_jax.analysis.neural import masked_ratio, score_pairs
-from hlm_jax.analysis.questions import (
+from hlm_jax.analysis.authorship import (
+    Material,
+    clusters,
+    cross_fit,
+    cross_fit_grammar,
+    decisions,
+    editions,
+    evidence,
+    grammar,
+)
+from hlm_jax.analysis.authorship.conclusions import conclusions, drift_share
+from hlm_jax.analysis.authorship.masks import NAME
+from hlm_jax.analysis.authorship.neural import masked_ratio, score_pairs
+from hlm_jax.analysis.authorship.questions import (
     Texts,
     boundaries,
     budget_of,
@@ -24,8 +32,8 @@ from hlm_jax.analysis.questions import (
     divide,
     training_parts,
 )
-from hlm_jax.analysis.refits import Collection
-from hlm_jax.analysis.unknown import verdicts
+from hlm_jax.analysis.authorship.refits import Collection
+from hlm_jax.analysis.authorship.unknown import verdicts
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
@@ -597,7 +605,7 @@ def test_gpt_models_are_trained_and_mixed(script, novel_file, tiny, tmp_path, ma
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the 120-chapter text of shared/")
 def test_the_novel_of_120_chapters():
-    from hlm_jax.analysis.questions import read_sides
+    from hlm_jax.analysis.authorship.questions import read_sides
 
     with pytest.warns(UserWarning, match="without a glyph"):
         texts = read_sides("configs/tiny.py", [], str(DATA), "1-80", "81-120")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import hlm_jax
-from hlm_jax.analysis import hypotheses
-from hlm_jax.analysis.characters import BYTES, END, Vocabulary, character_scores
-from hlm_jax.analysis.hypotheses import Reader
+from hlm_jax.analysis.surprisal import hypotheses
+from hlm_jax.analysis.surprisal.characters import BYTES, END, Vocabulary, character_scores
+from hlm_jax.analysis.surprisal.hypotheses import Reader
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hlm_jax.analysis import concordance
-from hlm_jax.analysis.concordance import Hit, dispersion, kwic
+from hlm_jax.analysis.stylometry import concordance
+from hlm_jax.analysis.stylometry.concordance import Hit, dispersion, kwic
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.errors import UserError
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hlm_jax.analysis.delta import CharacterCounts, Scale, delta_to_sides, distances
+from hlm_jax.analysis.authorship.delta import CharacterCounts, Scale, delta_to_sides, distances
 
 # Frequencies of three features in four training texts: mean 2, 4, 1; deviations 1, 2, 0.
 TRAIN = np.array([[1.0, 2, 1], [2, 4, 1], [3, 6, 1], [2, 4, 1]])

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from pages import HOSTILE, Reader, check_script, contrast, drawings, luminance
 
-from hlm_jax.analysis import colours, heatmap
-from hlm_jax.analysis.cells import _reaching, cells_of
-from hlm_jax.analysis.page import asset, both
-from hlm_jax.analysis.surprisal_table import Document, SurprisalTable
+from hlm_jax.analysis.page import asset, both, colours, heatmap
+from hlm_jax.analysis.page.cells import _reaching, cells_of
+from hlm_jax.analysis.surprisal.table import Document, SurprisalTable
 from hlm_jax.errors import UserError
 
 TEXT = "第一回　甄士隐\n此开卷第一回也。宝玉笑道：“你来了，坐。”\n众人听了，都笑起来。\n"

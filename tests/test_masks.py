@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hlm_jax.analysis.masks import KINDS, NAME, mask, masked_positions, names_of
+from hlm_jax.analysis.authorship.masks import KINDS, NAME, mask, masked_positions, names_of
 from hlm_jax.errors import UserError
 
 TEXT = "第一回 甄士隐梦幻识通灵\n宝玉笑道：「林妹妹来了。」贾宝玉又问。\n"

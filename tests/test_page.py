@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pages import HOSTILE, Reader, check_script, contrast, drawings
 
 from hlm_jax.analysis import page
-from hlm_jax.analysis.axes import nice_ticks, text_width
+from hlm_jax.analysis.page.axes import nice_ticks, text_width
 from hlm_jax.errors import UserError
 
 

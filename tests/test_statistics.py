@@ -3,8 +3,12 @@ import csv
 import numpy as np
 import pytest
 
-from hlm_jax.analysis.statistics import chapter_statistics, statistics_table, write_statistics
-from hlm_jax.analysis.verse import verse_mask
+from hlm_jax.analysis.stylometry.statistics import (
+    chapter_statistics,
+    statistics_table,
+    write_statistics,
+)
+from hlm_jax.analysis.stylometry.verse import verse_mask
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.measures.style import NAMES
 

@@ -5,15 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from hlm_jax.analysis import books, figures, stylo, survey
-from hlm_jax.analysis.delta import Scale, distances
+from hlm_jax.analysis import books
+from hlm_jax.analysis.authorship.delta import Scale, distances
 from hlm_jax.analysis.stylometry import (
     Components,
     Features,
     coordinates,
+    figures,
     grams,
     rolling_distances,
     slices,
+    stylo,
+    survey,
     units,
     ward,
     zeta,

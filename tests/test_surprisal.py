@@ -18,15 +18,15 @@ from pages import Reader
 
 import hlm_jax
 from hlm_jax import cli
-from hlm_jax.analysis.characters import character_scores
 from hlm_jax.analysis.columns import NONE, Columns, check_output
-from hlm_jax.analysis.copies import copies_within
-from hlm_jax.analysis.crossfit import cross_fitted
 from hlm_jax.analysis.speech import speech_mask
-from hlm_jax.analysis.stimuli import Region, read_stimuli, regions
 from hlm_jax.analysis.surprisal import documents_of, split_of, surprisal_table, token_names
-from hlm_jax.analysis.surprisal_report import describe_regions
-from hlm_jax.analysis.surprisal_table import COLUMNS, Document, SurprisalTable
+from hlm_jax.analysis.surprisal.characters import character_scores
+from hlm_jax.analysis.surprisal.copies import copies_within
+from hlm_jax.analysis.surprisal.crossfit import cross_fitted
+from hlm_jax.analysis.surprisal.report import describe_regions
+from hlm_jax.analysis.surprisal.stimuli import Region, read_stimuli, regions
+from hlm_jax.analysis.surprisal.table import COLUMNS, Document, SurprisalTable
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.measures.reference import Reference

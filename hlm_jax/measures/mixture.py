@@ -157,7 +157,8 @@ def evaluate_characters(
     The models' tokenizers may differ. A score's tokens are characters.
 
     Args:
-      nats: for every model the nats of every character of every text (analysis/characters.py).
+      nats: for every model the nats of every character of every text, as
+        analysis/surprisal/characters.py computes them.
       ngram: where given, a Kneser-Ney model of characters is mixed in as well.
       validation_nats: as `nats`, of the n-gram mixture's validation texts, on which its weight is
         fitted.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hlm_jax.analysis import figures
+from hlm_jax.analysis.stylometry import figures
 from hlm_jax.analysis.tables import write_csv
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.errors import UserError

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis import masks
-from hlm_jax.analysis.authorship import Ratios, measured
-from hlm_jax.analysis.decisions import BAND, calibrated
-from hlm_jax.analysis.neural import masked_ratio
-from hlm_jax.analysis.study import Study
+from hlm_jax.analysis.authorship import Ratios, masks, measured
+from hlm_jax.analysis.authorship.decisions import BAND, calibrated
+from hlm_jax.analysis.authorship.neural import masked_ratio
+from hlm_jax.analysis.authorship.study import Study
 from hlm_jax.analysis.tables import write_csv, write_text
 
 COLUMNS = (

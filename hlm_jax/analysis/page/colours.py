@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from hlm_jax.analysis.markup import Both, Html, both, escape, plain
+from hlm_jax.analysis.page.markup import Both, Html, both, escape, plain
 
 _INK = {"light": "#1b1a18", "dark": "#ecebe6"}
 _PAPER = {"light": "#fdfcf9", "dark": "#16181b"}

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis import colours
-from hlm_jax.analysis.cells import NUMBERS, Cells, Table, cells_of, common_documents, documents_of
-from hlm_jax.analysis.markup import Html, both, escape
-from hlm_jax.analysis.page import asset, document, line_chart
-from hlm_jax.analysis.surprisal_table import KNOWN, SurprisalTable, partly_trained
+from hlm_jax.analysis.page import asset, colours, document, line_chart
+from hlm_jax.analysis.page.cells import (
+    NUMBERS,
+    Cells,
+    Table,
+    cells_of,
+    common_documents,
+    documents_of,
+)
+from hlm_jax.analysis.page.markup import Html, both, escape
+from hlm_jax.analysis.surprisal.table import KNOWN, SurprisalTable, partly_trained
 
 PART = 30_000  # characters that are drawn at once
 _NAME = 48  # characters of a heading in the list of chapters

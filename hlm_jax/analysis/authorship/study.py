@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis import masks
-from hlm_jax.analysis.authorship import Material, Scores, cross_fit, cross_fit_grammar, measured
-from hlm_jax.analysis.clusters import unsupervised
-from hlm_jax.analysis.decisions import auc
-from hlm_jax.analysis.editions import Difference, edition_differences, refuse
-from hlm_jax.analysis.grammar import grammar_of
-from hlm_jax.analysis.questions import (
+from hlm_jax.analysis.authorship import (
+    Material,
+    Scores,
+    cross_fit,
+    cross_fit_grammar,
+    masks,
+    measured,
+)
+from hlm_jax.analysis.authorship.clusters import unsupervised
+from hlm_jax.analysis.authorship.decisions import auc
+from hlm_jax.analysis.authorship.editions import Difference, edition_differences, refuse
+from hlm_jax.analysis.authorship.grammar import grammar_of
+from hlm_jax.analysis.authorship.questions import (
     CONTROLS,
     Question,
     Texts,

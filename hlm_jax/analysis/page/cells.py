@@ -26,7 +26,7 @@ _ADDED, _OF_THE_FIRST = "bgu", "ex"  # of several rows; of the others the larges
 
 
 class Table(Protocol):
-    """What is read of a table of surprisal (hlm_jax.analysis.surprisal_table.SurprisalTable)."""
+    """What is read of a table of surprisal (hlm_jax.analysis.surprisal.table.SurprisalTable)."""
 
     @property
     def unit(self) -> str: ...

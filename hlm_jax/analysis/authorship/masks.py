@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hlm_jax.analysis.verse import verse_mask
+from hlm_jax.analysis.stylometry.verse import verse_mask
 from hlm_jax.book.headings import heading_of
 from hlm_jax.errors import UserError
 from hlm_jax.measures.style import NAMES

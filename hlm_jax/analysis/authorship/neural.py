@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hlm_jax.analysis import masks
-from hlm_jax.analysis.authorship import Ratios
-from hlm_jax.analysis.questions import Question
+from hlm_jax.analysis.authorship import Ratios, masks
+from hlm_jax.analysis.authorship.questions import Question
 
 
 def score_pairs(

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 
-from hlm_jax.analysis import colours, page
+from hlm_jax.analysis import page
 from hlm_jax.analysis.authorship import Ratios
-from hlm_jax.analysis.evidence import Passage, one_sided, passages, pieces
-from hlm_jax.analysis.page import both, escape
-from hlm_jax.analysis.study import Study
+from hlm_jax.analysis.authorship.evidence import Passage, one_sided, passages, pieces
+from hlm_jax.analysis.authorship.study import Study
+from hlm_jax.analysis.page import both, colours, escape
 
 _EDGES = (-6.0, -3.0, -1.0, 1.0, 3.0, 6.0)  # bits of a character; the classes of the colours
 _NAMES = ("≤ −6", "−6 … −3", "−3 … −1", "−1 … 1", "1 … 3", "3 … 6", "≥ 6")

@@ -1,4 +1,4 @@
-// The units of a part of the text, from its packed columns (hlm_jax/analysis/heatmap.py). No page
+// The units of a part of the text, from its packed columns (hlm_jax/analysis/page/heatmap.py). No page
 // is needed here, so that tests can run this file alone.
 const units = (() => {
   "use strict";

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hlm_jax.analysis.markup import Both, escape
+from hlm_jax.analysis.page.markup import Both, escape
 
 _ROOM = 24  # pixels between two labels of an axis
 

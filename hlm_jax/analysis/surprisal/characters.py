@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 
 import numpy as np
 
-from hlm_jax.analysis.hypotheses import Node, Request, read_all
+from hlm_jax.analysis.surprisal.hypotheses import Node, Request, read_all
 from hlm_jax.book.tokenizer import Tokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hlm_jax.analysis.masks import NAME
+from hlm_jax.analysis.authorship.masks import NAME
 
 SAMPLES = 10  # reference models; the paper takes 100
 FUNCTION = (

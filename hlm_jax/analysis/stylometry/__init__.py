@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hlm_jax.analysis.delta import Scale, distances
+from hlm_jax.analysis.authorship.delta import Scale, distances
 from hlm_jax.errors import UserError
 
 PER = 10_000  # frequencies are per 10,000 units

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis.delta import FEATURES, CharacterCounts, Scale
+from hlm_jax.analysis.authorship.delta import FEATURES, CharacterCounts, Scale
 
 _STARTS = 20  # of two means; the best is kept
 _SHUFFLES = 200  # of the order of the texts

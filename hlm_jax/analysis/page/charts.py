@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hlm_jax.analysis.axes import Plot, longest, nice_ticks, pixels, svg_text, text_width
-from hlm_jax.analysis.markup import Html, both, escape, number, plain
+from hlm_jax.analysis.page.axes import Plot, longest, nice_ticks, pixels, svg_text, text_width
+from hlm_jax.analysis.page.markup import Html, both, escape, number, plain
 
 COLOURS = 7  # .s0 to .s6 of page.css
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 3", "4 2", "1 4")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hlm_jax.analysis.delta import CharacterCounts
+from hlm_jax.analysis.authorship.delta import CharacterCounts
 
 PASSAGE = 80  # characters
 _LEAST = 0.05  # of the texts: a piece of fewer is of one scene

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hlm_jax.analysis import figures, stylo
-from hlm_jax.analysis.delta import Scale, distances
+from hlm_jax.analysis.authorship.delta import Scale, distances
 from hlm_jax.analysis.stylometry import (
     PER,
     Components,
@@ -16,8 +15,10 @@ from hlm_jax.analysis.stylometry import (
     Preference,
     Slice,
     coordinates,
+    figures,
     rolling_distances,
     slices,
+    stylo,
     ward,
     zeta,
 )

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis import masks
-from hlm_jax.analysis.decisions import calibrated, figures
-from hlm_jax.analysis.delta import CharacterCounts, delta_to_sides
-from hlm_jax.analysis.grammar import SAMPLES, lambdas
-from hlm_jax.analysis.questions import Question, budget_of, training_parts
-from hlm_jax.analysis.refits import Collection
+from hlm_jax.analysis.authorship import masks
+from hlm_jax.analysis.authorship.decisions import calibrated, figures
+from hlm_jax.analysis.authorship.delta import CharacterCounts, delta_to_sides
+from hlm_jax.analysis.authorship.grammar import SAMPLES, lambdas
+from hlm_jax.analysis.authorship.questions import Question, budget_of, training_parts
+from hlm_jax.analysis.authorship.refits import Collection
 
 ORDER = 5
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hlm_jax.analysis.authorship import Scores
-from hlm_jax.analysis.decisions import BAND, Logistic
+from hlm_jax.analysis.authorship.decisions import BAND, Logistic
 
 _EXCERPTS = 5  # of each text, as long as the unknown one
 _SHORT = 1000  # characters; a shorter text says little

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from hlm_jax.analysis.columns import NONE, Columns
-from hlm_jax.analysis.stimuli import RegionTable
-from hlm_jax.analysis.surprisal_table import SurprisalTable, partly_trained
+from hlm_jax.analysis.surprisal.stimuli import RegionTable
+from hlm_jax.analysis.surprisal.table import SurprisalTable, partly_trained
 from hlm_jax.analysis.tables import cell_text
 from hlm_jax.numbers import written_numbers
 

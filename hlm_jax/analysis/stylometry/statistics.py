@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hlm_jax.analysis.speech import PAIRS, speech_mask
+from hlm_jax.analysis.stylometry.verse import verse_mask
 from hlm_jax.analysis.tables import write_csv
-from hlm_jax.analysis.verse import verse_mask
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.measures.style import NAMES
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from hlm_jax.analysis import page
 from hlm_jax.analysis.authorship import Ratios
-from hlm_jax.analysis.authorship_files import flags_of, mixed
-from hlm_jax.analysis.conclusions import conclusions
-from hlm_jax.analysis.decisions import calibrated
-from hlm_jax.analysis.evidence_report import STYLE, evidence_part
+from hlm_jax.analysis.authorship.conclusions import conclusions
+from hlm_jax.analysis.authorship.decisions import calibrated
+from hlm_jax.analysis.authorship.evidence_report import STYLE, evidence_part
+from hlm_jax.analysis.authorship.files import flags_of, mixed
+from hlm_jax.analysis.authorship.study import Study
+from hlm_jax.analysis.authorship.unknown import Verdict
 from hlm_jax.analysis.page import Html, both, escape
-from hlm_jax.analysis.study import Study
-from hlm_jax.analysis.unknown import Verdict
 
 _LABELS = {
     "ngram": both("n-grams", "n 元模型"),

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hlm_jax.analysis.charts import bars, line_chart, scatter
-from hlm_jax.analysis.markup import Both, Html, both, escape, number, plain, table
+from hlm_jax.analysis.page.charts import bars, line_chart, scatter
+from hlm_jax.analysis.page.markup import Both, Html, both, escape, number, plain, table
 from hlm_jax.analysis.tables import write_text
 
 __all__ = [
@@ -103,7 +103,7 @@ def document(
 
 def asset(name: str) -> str:
     """The text of a file that lies beside this module."""
-    return resources.files("hlm_jax.analysis").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("hlm_jax.analysis.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def write(path: str | Path, html: str) -> None:

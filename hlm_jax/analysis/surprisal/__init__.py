@@ -16,9 +16,9 @@ import numpy as np
 
 from hlm_jax.analysis.books import select
 from hlm_jax.analysis.columns import NONE
-from hlm_jax.analysis.copies import copies_within
 from hlm_jax.analysis.speech import speech_mask
-from hlm_jax.analysis.surprisal_table import (
+from hlm_jax.analysis.surprisal.copies import copies_within
+from hlm_jax.analysis.surprisal.table import (
     COLUMNS,
     Document,
     SurprisalTable,
@@ -63,7 +63,7 @@ def surprisal_table(
       documents: one text or several. Clean and convert other texts as the training text was
         (Run.read_chapters does) before they are given here.
       unit: "token", or "char": probabilities of each next character, whatever its segmentation
-        (analysis/characters.py).
+        (analysis/surprisal/characters.py).
       top: how many of the likeliest units to report in the columns top_1, top_2, ….
       stride: of the windows of tokens (Evaluator.token_details); half a block by default.
       reference: the book that the model was trained on, for unigram_bits, ngram_bits, copied_len
@@ -263,7 +263,7 @@ def _exact_columns(
     notes: list[str],
 ) -> dict[str, Any]:
     """The columns with a row for each character; adds to `notes` what the search neglected."""
-    from hlm_jax.analysis.characters import character_scores
+    from hlm_jax.analysis.surprisal.characters import character_scores
 
     texts = [document.text for document in documents]
     found = character_scores(model, texts, top=top, progress=progress)

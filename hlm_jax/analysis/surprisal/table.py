@@ -163,7 +163,7 @@ class SurprisalTable(Columns, Sequence[Any]):
                 for row in cells
             )
             return f"<table><tr>{head}</tr>{body}</table>"
-        from hlm_jax.analysis.heatmap import heatmap
+        from hlm_jax.analysis.page.heatmap import heatmap
 
         page = html.escape(heatmap(self, title="Surprisal"), quote=True)
         return f'<iframe srcdoc="{page}" style="width:100%;height:32em;border:0"></iframe>'
