@@ -115,6 +115,11 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
       CheckpointError: there is no such checkpoint.
     """
     steps = steps_in(workdir)
+    if not steps and (Path(workdir) / "folds.json").is_file():
+        raise CheckpointError(
+            f"{workdir} holds fold models, not one run: use surprisal.py --folds {workdir}, or one "
+            f"of them as --workdir {workdir}/fold-01"
+        )
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {workdir}: train first, with "

@@ -303,6 +303,10 @@ def read_record(workdir: str | Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (path.parent / "checkpoints").is_dir():
+            raise UserError(
+                f"{workdir} is one run, not a folder of fold models: use --workdir {workdir}"
+            ) from None
         raise UserError(
             f"no folds in {workdir}: train them first, with python scripts/folds.py "
             f"--config configs/tiny.py --folds 5 --workdir {workdir}"

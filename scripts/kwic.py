@@ -26,6 +26,8 @@ def main() -> None:
     add("--csv", metavar="FILE", help="write the occurrences as a table")
     add("--png", metavar="FILE", help="write a picture of where they stand")
     args, overrides = cli.with_overrides(parser)
+    if args.png and not args.png.lower().endswith(".png"):
+        parser.error(f"--png {args.png}: the picture is a PNG, give it a name that ends in .png")
     with cli.command("kwic"):
         kwic(args, overrides)
 

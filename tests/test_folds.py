@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import REPO, captured
 
-from hlm_jax import folds, process, sides, train
+from hlm_jax import checkpoint, folds, process, sides, train
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.given import write_given
@@ -397,3 +397,12 @@ def test_a_signal_lets_the_training_save_and_the_same_command_goes_on(words, env
     running.send_signal(signal.SIGINT)
     assert "asked to stop" in running.communicate(timeout=60)[1]
     assert process.seconds(tmp_path / "fold-01") > 1
+
+
+def test_a_run_and_a_folder_of_folds_are_told_apart(trained, tmp_path):
+    workdir, _ = trained
+    with pytest.raises(UserError, match="is one run"):
+        folds.open_folds(workdir)
+    (tmp_path / "folds.json").write_text("{}")
+    with pytest.raises(UserError, match="holds fold models"):
+        checkpoint.resolve_step(tmp_path, "best")

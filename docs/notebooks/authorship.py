@@ -21,16 +21,20 @@
 
 # %%
 import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+import hlm_jax
 from hlm_jax.analysis.authorship.questions import read_sides
 from hlm_jax.analysis.authorship.study import study
 
 book = os.environ.get("BOOK")
 a, b = ("1-80", "81-120") if book else ("1-40", "41-80")
-texts = read_sides("configs/tiny.py", [], book, a, b)
+root = Path(hlm_jax.__file__).resolve().parents[1]
+cache = f"corpus.cache_dir={root / 'data'}"
+texts = read_sides(str(root / "configs/tiny.py"), [cache], book, a, b)
 found = study(texts, folds=5, draws=2)
 
 # %% [markdown]

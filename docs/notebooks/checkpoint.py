@@ -16,16 +16,19 @@
 # A run's folder holds all that is needed to read its model: weights, tokenizer, config and the
 # record of its book. No GPU is needed, whatever trained it.
 #
-# Set `WORKDIR` to the folder of a run; `bash scripts/quickstart.sh` makes `runs/tiny`.
+# Set `WORKDIR` to the folder of a run; without it `runs/tiny` of this repository is read, which
+# `bash scripts/quickstart.sh` makes.
 
 # %%
 import os
+from pathlib import Path
 
 import numpy as np
 
 import hlm_jax
 
-run = hlm_jax.load_run(os.environ.get("WORKDIR", "runs/tiny"))
+root = Path(hlm_jax.__file__).resolve().parents[1]
+run = hlm_jax.load_run(os.environ.get("WORKDIR", root / "runs/tiny"))
 run
 
 # %% [markdown]

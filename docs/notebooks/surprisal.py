@@ -16,10 +16,12 @@
 # How many bits each token of a passage cost the model, given all that stands before it.
 # `docs/surprisal.md` describes every column.
 #
-# Set `WORKDIR` to the folder of a run; `bash scripts/quickstart.sh` makes `runs/tiny`.
+# Set `WORKDIR` to the folder of a run; without it `runs/tiny` of this repository is read, which
+# `bash scripts/quickstart.sh` makes.
 
 # %%
 import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +29,8 @@ import numpy as np
 import hlm_jax
 from hlm_jax.analysis.surprisal import documents_of, surprisal_table
 
-run = hlm_jax.load_run(os.environ.get("WORKDIR", "runs/tiny"))
+root = Path(hlm_jax.__file__).resolve().parents[1]
+run = hlm_jax.load_run(os.environ.get("WORKDIR", root / "runs/tiny"))
 
 # %% [markdown]
 # The passage is the beginning of a chapter that the model has not been trained on. A cell that

@@ -137,7 +137,7 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise UserError(
-            "Parquet needs pyarrow: pip install 'hlm-jax[parquet]', or write .csv or .json"
+            "Parquet needs pyarrow: pip install -e '.[parquet]', or write .csv or .json"
         ) from None
     return pyarrow
 
