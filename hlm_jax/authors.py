@@ -4,17 +4,22 @@ It stands outside of analysis because it trains; without --models gpt it imports
 """
 
 import argparse
+import dataclasses
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hlm_jax import __version__
 from hlm_jax.analysis.authorship import Ratios, masks
-from hlm_jax.analysis.authorship.conclusions import conclusions, drift_share
+from hlm_jax.analysis.authorship.conclusions import conclusions, largest, worthless
 from hlm_jax.analysis.authorship.files import add_gpt, write_summary, write_table
 from hlm_jax.analysis.authorship.questions import (
     CONTROLS,
     Question,
+    Texts,
     deal,
     read_chapters,
     read_sides,
@@ -57,11 +62,17 @@ def authorship(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
         allow_editions=args.allow_editions,
         say=note,
     )
+    for english, _ in worthless(found.summary):
+        note(english)
+    found.summary["provenance"] = provenance(args, overrides, texts)
     summary, gpt = found.summary, None
     if "gpt" in models:
         gpt, controls = _gpt(args, overrides, found)
         summary = add_gpt(found, gpt, controls)
     placed = verdicts(found.main, args.unknown, found.unknown, texts.names, found.strings)
+    if placed and worthless(summary):
+        hint = "; but the sides' texts are too short or too few for more than a hint"
+        placed = [dataclasses.replace(one, words=one.words + hint) for one in placed]
     if placed:
         summary = summary | {"unknown": [vars(verdict) for verdict in placed]}
     args.out.mkdir(parents=True, exist_ok=True)
@@ -76,9 +87,32 @@ def authorship(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     return [*lines, f"wrote authorship.csv, summary.json and report.html in {args.out}"]
 
 
+def provenance(args: argparse.Namespace, overrides: Sequence[str], texts: Texts) -> dict[str, Any]:
+    """What a citation of the report needs: the files, the command's arguments, date, version."""
+    return {
+        "sources": list(texts.sources),
+        "arguments": {key: _plain(value) for key, value in vars(args).items()},
+        "config_overrides": list(overrides),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "hlm_jax": __version__,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has; of paths the name alone, since a report may be published."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
+        return Path(value).name
+    return value
+
+
 def _line(kind: str, summary: dict) -> str:
-    one, share = summary[kind], drift_share(summary, summary["controls"], kind)
-    drift = "" if share is None else f"; control {share[1]} has {share[0]:.0%} of the effect"
+    one, most = summary[kind], largest(summary, kind)
+    drift = ""
+    if most is not None:
+        named = f"after {most.name} ({most.window} a side)" if most.window else most.name
+        drift = f"; {named} has {most.share():.0%} of the effect"
     return (
         f"{kind}: {one['correct']} of {one['chapters']} right, AUC {one['auc']:.4f}, effect "
         f"{one['effect']:.4f}, d {one['cohens_d']:.2f}{drift}"

@@ -19,7 +19,12 @@ from hlm_jax.analysis.authorship import (
     evidence,
     grammar,
 )
-from hlm_jax.analysis.authorship.conclusions import conclusions, drift_share
+from hlm_jax.analysis.authorship.conclusions import (
+    FIRST,
+    conclusions,
+    largest,
+    stretches,
+)
 from hlm_jax.analysis.authorship.masks import NAME
 from hlm_jax.analysis.authorship.neural import masked_ratio, score_pairs
 from hlm_jax.analysis.authorship.questions import (
@@ -33,6 +38,7 @@ from hlm_jax.analysis.authorship.questions import (
     training_parts,
 )
 from hlm_jax.analysis.authorship.refits import Collection
+from hlm_jax.analysis.authorship.study import study
 from hlm_jax.analysis.authorship.unknown import verdicts
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.errors import UserError
@@ -407,32 +413,141 @@ def test_an_unknown_text_is_placed_or_left_open(novel, texts):
     assert "stands in the texts of the sides" in found[3].words
 
 
-def test_conclusions_follow_the_controls():
-    def figures(effect):
-        return {
-            "correct": 9, "chapters": 10, "auc": 0.9, "effect": effect, "effect_low": effect - 0.1,
-            "effect_high": effect + 0.1, "cohens_d": 2.0,
-        }  # fmt: skip
+def judged(effect, d=None, width=0.1):
+    d = 5 * effect if d is None else d
+    return {
+        "correct": 9, "chapters": 10, "auc": 0.9, "effect": effect, "effect_low": effect - width,
+        "effect_high": effect + width, "cohens_d": d, "cohens_d_low": d - 0.5,
+        "cohens_d_high": d + 0.5,
+    }  # fmt: skip
 
-    summary = {"a": "1-5", "b": "6-10", "ngram": figures(1.0), "controls": {}}
-    assert "nothing can be concluded" in conclusions(summary)[1][0]
-    gpt = {
-        "1-2/3-5": {"ngram": figures(0.2), "both": figures(0.2)},
-        "other": {"ngram": figures(0.9)},
-    }
-    mixed = conclusions(summary | {"both": figures(1.0), "controls": gpt})
-    assert "nothing about authors" in mixed[1][0], "a control that GPT models lack counts as well"
-    none = summary | {"ngram": figures(0.05)}
-    assert "the sides are not told apart" in conclusions(none)[1][0]
-    random = {"draws": 5, "ngram": figures(0.99)}
+
+def said(summary):
+    return " ".join(english for english, _ in conclusions(summary))
+
+
+ASKED = {"a": "1-5", "b": "6-10", "ngram": judged(1.0), "controls": {}}
+STRONG = "two bodies of text"
+
+
+def test_the_conclusions_begin_with_what_cannot_be_concluded():
+    for summary in (ASKED, ASKED | {"controls": {"1-2/3-5": {"ngram": judged(0.2)}}}):
+        assert conclusions(summary)[0] == FIRST
+    assert FIRST[0] == "It cannot be concluded from this who wrote either side."
+
+
+def test_conclusions_follow_the_controls():
+    assert "nothing can be concluded" in said(ASKED)
+    assert "the sides are not told apart" in said(ASKED | {"ngram": judged(0.05)})
+    random = {"draws": 5, "ngram": judged(0.99)}
+    across = {"straddles": True, "ngram": judged(0.99)}
     for effect, words in (
-        (0.9, "nothing about authors"),
-        (0.6, "half"),
-        (0.2, "two bodies of text"),
+        (0.9, "nothing about authors follows"),
+        (0.6, "about half of the difference needs no second author"),
+        (0.2, STRONG),
     ):
-        controls = {"1-2/3-5": {"ngram": figures(effect)}, "random": random}
-        assert drift_share(summary, controls, "ngram") == (pytest.approx(effect), "1-2/3-5")
-        assert words in conclusions(summary | {"controls": controls})[1][0]
+        controls = {"1-2/3-5": {"ngram": judged(effect)}, "random": random, "3-5/6-8": across}
+        summary = ASKED | {"controls": controls}
+        most = largest(summary, "ngram")
+        assert (most.name, most.share()) == ("1-2/3-5", pytest.approx(effect))
+        assert words in said(summary)
+        assert (STRONG in said(summary)) == (effect == 0.2)
+        assert "not drift" not in said(summary)
+
+
+def test_the_largest_stretch_counts_whichever_controls_were_drawn():
+    points = [
+        {"after": 2, "own": False, "one_side": True} | judged(0.84, 2.0),
+        {"after": 4, "own": False, "one_side": False} | judged(2.0),
+        {"after": 5, "own": True, "one_side": False} | judged(0.9),
+    ]
+    curves = {"boundary_local": points, "boundary_window": 2}
+    small = ASKED | curves | {"controls": {"1-2/3-5": {"ngram": judged(0.2)}}}
+    most = largest(small, "ngram")
+    assert (most.name, most.window, most.share()) == ("2", 2, pytest.approx(0.84 / 0.9))
+    assert {one.name for one in stretches(small, "ngram")} == {"1-2/3-5", "2"}
+    words = said(small)
+    assert "the boundary after chapter 2 (2 chapters on each side)" in words
+    assert "0.840 [0.740, 0.940] against 0.900 [0.800, 1.000]" in words
+    assert "intervals overlap" in words
+    assert "The scales do not agree" in words, "d of that stretch is 2.0 of 4.5"
+    assert STRONG not in words
+
+
+def test_intervals_that_overlap_allow_no_strong_words():
+    wide = {"1-2/3-5": {"ngram": judged(0.4, 1.0, width=0.55)}}
+    words = said(ASKED | {"controls": wide})
+    assert "cannot be told apart in size" in words
+    assert STRONG not in words
+
+
+def test_gpt_models_do_not_hide_a_control_that_they_lack():
+    controls = {
+        "1-2/3-5": {"ngram": judged(0.2), "both": judged(0.2)},
+        "other": {"ngram": judged(0.9)},
+    }
+    words = said(ASKED | {"both": judged(1.0), "controls": controls})
+    assert "the control other" in words
+    assert STRONG not in words
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"median_chars": 400}, "WARNING: the texts are short"),
+        ({"texts_a": 80, "texts_b": 5}, "WARNING: the smaller side has 5 texts"),
+        ({"lambdag": judged(0.05) | {"auc": 0.52}}, "The methods disagree"),
+    ],
+)
+def test_worthless_input_gets_no_confident_words(more, words):
+    summary = ASKED | {"controls": {"1-2/3-5": {"ngram": judged(0.1)}}}
+    assert STRONG in said(summary)
+    assert words in said(summary | more)
+    assert STRONG not in said(summary | more)
+    assert "nothing about authors follows" in said(summary | more)
+
+
+def test_every_conclusion_has_its_chinese():
+    summary = ASKED | {"controls": {"1-2/3-5": {"ngram": judged(0.5)}}, "texts_b": 30}
+    for english, chinese in conclusions(summary):
+        assert english.isascii()
+        assert any("一" <= c <= "鿿" for c in chinese)
+        assert "推移" not in chinese
+        assert "篇" not in chinese
+
+
+def test_few_chapters_of_one_file_are_no_two_editions():
+    rng = np.random.default_rng(0)
+    strings = [
+        written(k, "咧罢", 900).strip() + "！" * int(40 * (k >= 20) + rng.integers(3))
+        for k in range(25)
+    ]
+    chapters = tuple(Chapter(n, f"第{n}回", text + "\n") for n, text in enumerate(strings, 1))
+    few = Texts(chapters, np.arange(25) < 20, ("1-20", "21-25"), "某书", True)
+    assert editions.edition_differences(few.strings, few.is_a)
+    lines = []
+    found = study(few, folds=2, control_words=["halves"], draws=1, say=lines.append)
+    assert any("cannot be judged" in line for line in lines)
+    assert found.summary["editions_unsure"]
+    with pytest.raises(UserError, match="two editions"):
+        study(dataclasses.replace(few, in_order=False), folds=2, control_words=[])
+
+
+def test_what_both_sides_have_comes_first():
+    strings = ["甲乙" * 3, "甲乙", "乙" * 3, "乙丙" * 2]
+    detail = [np.ones(len(text)) for text in strings]
+    for_a, _ = evidence.pieces(strings, detail, np.array([True, True, False, False]), top=2)
+    assert [(piece.text, piece.alone) for piece in for_a] == [("乙", False), ("甲", True)]
+
+
+def test_chapters_that_were_supplied_are_known_in_every_text_of_the_novel():
+    from hlm_jax.analysis.authorship.questions import _is_the_novel
+    from hlm_jax.book.corpus import Corpus
+
+    chapters = [Chapter(n, "", "五美吟" if n == 64 else "话") for n in range(1, 121)]
+    assert _is_the_novel(Corpus("text", tuple(chapters), {}))
+    assert not _is_the_novel(Corpus("text", tuple(chapters[:70]), {}))
+    assert not _is_the_novel(Corpus("text", tuple(chapters[:63] + chapters[64:]), {}))
 
 
 # --- GPT models ---
@@ -499,7 +614,19 @@ def test_the_command_writes_its_three_files(script, novel_file, tmp_path):
     assert float(rows[0]["ngram_llr"]) > 0 > float(rows[-1]["ngram_llr"])
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
-    assert "It cannot be concluded who wrote either side" in html
+    assert html.index("It cannot be concluded from this who wrote") < html.index(
+        "24 of 24 held-out"
+    )
+    cited = summary["provenance"]
+    assert cited["sources"][0]["file"] == "book.txt"
+    assert cited["sources"][0]["sha256"] in html
+    assert cited["hlm_jax"] in html
+    assert cited["arguments"]["mask"] == "headings"
+    assert [p["after"] for p in summary["boundary_local"] if p["own"]] == [12]
+    assert all("lambdag" in point for point in summary["boundary_local"])
+    assert done.stdout.startswith(FIRST[0])
+    assert "WARNING: the texts are short" in done.stderr
+    assert "nothing about authors follows" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -601,6 +728,18 @@ def test_gpt_models_are_trained_and_mixed(script, novel_file, tiny, tmp_path, ma
     rows = list(csv.DictReader((tmp_path / "out" / "authorship.csv").open(encoding="utf-8")))
     mean = (float(rows[0]["llr_bits_per_char"]) + float(rows[0]["ngram_llr"])) / 2
     assert float(rows[0]["both_llr"]) == pytest.approx(mean, abs=1e-5)
+
+
+def test_chapters_that_the_default_edition_lacks(monkeypatch):
+    from hlm_jax.analysis.authorship import questions
+    from hlm_jax.book.corpus import Corpus
+
+    chapters = tuple(Chapter(n, "", "话\n") for n in range(1, 81))
+    book = Corpus(questions.EDITION, chapters, {"sha256": ""})
+    monkeypatch.setattr(questions, "read_book", lambda *words: book)
+    words = "no --text was given, and the default edition ends with chapter 80"
+    with pytest.raises(UserError, match=words):
+        questions.read_sides("configs/tiny.py", [], None, "1-80", "81-120")
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the 120-chapter text of shared/")

@@ -33,6 +33,11 @@ class Piece:
     rate_b: float
     deviation_b: float
 
+    @property
+    def alone(self) -> bool:
+        """Whether one side has it and the other never."""
+        return min(self.rate_a, self.rate_b) == 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Passage:
@@ -53,6 +58,8 @@ def pieces(
     top: int = 30,
 ) -> tuple[list[Piece], list[Piece]]:
     """The pieces of `size` characters with the largest sums for A and for B, the largest first.
+
+    Those that both sides have come first: what stands on one side only may be an edition's.
 
     A piece has the bits of all its characters. Those in fewer than a twentieth of the texts, and
     those with a line end, are left out.
@@ -81,9 +88,10 @@ def pieces(
         )  # fmt: skip
 
     order = [k for k in np.argsort(-sums, kind="stable") if "\n" not in _text(int(found[k]), size)]
-    for_a = [piece(k) for k in order[:top] if sums[k] > 0]
-    for_b = [piece(k) for k in order[::-1][:top] if sums[k] < 0]
-    return for_a, for_b
+    for_a = [piece(k) for k in order[: 2 * top] if sums[k] > 0]
+    for_b = [piece(k) for k in order[::-1][: 2 * top] if sums[k] < 0]
+    first, second = (sorted(side, key=lambda one: one.alone)[:top] for side in (for_a, for_b))
+    return first, second
 
 
 def passages(

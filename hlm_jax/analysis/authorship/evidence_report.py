@@ -28,13 +28,13 @@ def evidence_part(study: Study, shown: Ratios) -> str:
       shown: ratios of the question, with detail.
     """
     strings, is_a, names = study.strings, study.texts.is_a, study.texts.names
-    parts: list[str] = []
+    parts: list[str] = [_alone(study)]
     groups = [both(f"speaks for {name}", f"支持 {name}") for name in reversed(names)]
     for_a, for_b = pieces(strings, shown.detail, is_a, size=1, top=15)
     bars = [(piece.text, piece.bits) for piece in [*for_a, *reversed(for_b)]]
     label = both("summed bits", "合计比特")
     parts.append(page.bars(bars, x_label=label, groups=groups))
-    head = [both("piece", "片段"), both("bits", "比特"), both("texts", "篇数")]
+    head = [both("piece", "片段"), both("bits", "比特"), both("texts", "回数")]
     head += [both(f"per 10,000 in {name}", f"{name} 每万字") for name in names]
     tables = []
     for_a, for_b = pieces(strings, shown.detail, is_a, size=2, top=30)
@@ -51,16 +51,6 @@ def evidence_part(study: Study, shown: Ratios) -> str:
         ]
         tables.append(f"<div><h3>{group}</h3>{page.table(head, cells)}</div>")
     parts.append(f'<div class="columns">{"".join(tables)}</div>')
-    lists = []
-    for name, alone in zip(names, one_sided(strings, is_a), strict=True):
-        words = "、".join(f"{escape(c)} {count}" for c, count, _ in alone) or "–"
-        lists.append(f"<li>{escape(name)}: {words}</li>")
-    note = both(
-        "Characters of one side alone, with their occurrences. A spelling or a mark among them may "
-        "be an editor's, or come from another digital source.",
-        "只见于一边的字及次数。其中的写法或符号可能来自编者，或来自另一电子文本。",
-    )
-    parts.append(f"<p>{note}</p><ul>{''.join(lists)}</ul>")
     keys = " ".join(
         f'<span class="difference-{k}">&nbsp;{escape(words)}&nbsp;</span>'
         for k, words in enumerate(_NAMES)
@@ -81,12 +71,28 @@ def evidence_part(study: Study, shown: Ratios) -> str:
         name = _title(study, place)
         words = both(
             f"The whole of {name}, the least typical of its side",
-            f"{name} 全文，本边最不典型的一篇",
+            f"{name} 全文，本边最不典型的一回",
         )
         coloured = _coloured(strings[place], shown.detail[place])
         body = f'<div class="evidence">{coloured}</div>'
         parts.append(f"<details><summary>{words}</summary>{body}</details>")
     return "".join(parts)
+
+
+def _alone(study: Study) -> str:
+    """The characters of one side only, and what they may be."""
+    lists = []
+    for name, alone in zip(
+        study.texts.names, one_sided(study.strings, study.texts.is_a), strict=True
+    ):
+        words = "、".join(f"{escape(c)} {count}" for c, count, _ in alone) or "–"
+        lists.append(f"<li>{escape(name)}: {words}</li>")
+    note = both(
+        "Characters that stand on one side only may be an edition's, or a digital text's, and not "
+        "an author's. They are, with their occurrences:",
+        "只见于一边的字可能属于版本或电子文本，而不属于作者。这些字及次数如下：",
+    )
+    return f"<p>{note}</p><ul>{''.join(lists)}</ul>"
 
 
 def _title(study: Study, place: int) -> str:

@@ -8,21 +8,21 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hlm_jax.analysis.books import read_book, select
 from hlm_jax.book.chapters import Chapter
-from hlm_jax.book.corpus import EDITION, load_corpus
+from hlm_jax.book.corpus import EDITION, Corpus, load_corpus
 from hlm_jax.errors import UserError
 
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it modulo 1 are spread evenly, however many are taken
 CONTROLS = ("halves", "odd/even", "random")
 FEWEST = 2  # texts of a side; with one, no model can be without it
-SUPPLIED = (
-    64,
-    67,
-)  # chapters of the default edition's line that came from the 120-chapter editions
+# Chapters that early manuscripts of the novel lack, and that were supplied from other editions.
+SUPPLIED = (64, 67)
+_SIGN = "五美吟"  # stands in chapter 64 of every text of the novel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Texts:
       in_order: whether they are chapters of one book, so that a boundary has a meaning.
       supplied: numbers whose text is known to come from another edition.
       own_numbers: whether the chapters have the numbers that the book gives them.
+      sources: of each file: its name, the sha256 of its clean text, its characters and chapters.
     """
 
     chapters: tuple[Chapter, ...]
@@ -65,6 +66,7 @@ class Texts:
     in_order: bool
     supplied: tuple[int, ...] = ()
     own_numbers: bool = True
+    sources: tuple[dict[str, Any], ...] = ()
 
     @property
     def strings(self) -> list[str]:
@@ -96,26 +98,58 @@ def read_sides(config: str, overrides: Sequence[str], text: str | None, a: str, 
         chapters = [dataclasses.replace(c, number=i) for i, c in enumerate(book.chapters, 1)]
     else:
         chapters = list(book.chapters)
-    side_a, side_b = select(chapters, a, "--a"), select(chapters, b, "--b")
+    try:
+        side_a, side_b = select(chapters, a, "--a"), select(chapters, b, "--b")
+    except UserError as error:
+        if text is not None or book.name != EDITION:
+            raise
+        last = chapters[-1].number
+        raise UserError(
+            f"{error}; no --text was given, and the default edition ends with chapter {last}"
+        ) from None
     if shared := {c.number for c in side_a} & {c.number for c in side_b}:
         raise UserError(f"chapter {min(shared)} stands in --a and in --b: give it to one side")
     of_a = {chapter.number for chapter in side_a}
     both = sorted([*side_a, *side_b], key=lambda chapter: chapter.number)
-    supplied = SUPPLIED if book.name == EDITION else ()
+    supplied = SUPPLIED if own_numbers and _is_the_novel(book) else ()
+    sources = (_source(book, text),)
     is_a = np.array([chapter.number in of_a for chapter in both], bool)
-    return checked(Texts(tuple(both), is_a, (a, b), book.name, True, supplied, own_numbers))
+    return checked(
+        Texts(tuple(both), is_a, (a, b), book.name, True, supplied, own_numbers, sources)
+    )
+
+
+def _is_the_novel(book: Corpus) -> bool:
+    """Whether a book is a text of the novel with chapters 64 and 67."""
+    if book.name == EDITION:
+        return True
+    found = [c.text for c in book.chapters if c.number == SUPPLIED[0]]
+    return len(book.chapters) >= 80 and any(_SIGN in text for text in found)
+
+
+def _source(book: Corpus, path: str | None) -> dict[str, Any]:
+    return {
+        "file": Path(path).name if path else book.name,
+        "sha256": book.report["sha256"],
+        "chars": sum(len(chapter.text) for chapter in book.chapters),
+        "chapters": len(book.chapters),
+    }
 
 
 def _two_folders(a: str, b: str) -> Texts:
     """The texts of two folders or files, numbered through; a file is cut into its chapters."""
-    sides = [read_chapters(path) for path in (a, b)]
+    books = [_read(path) for path in (a, b)]
+    sides = [book.chapters for book in books]
+    sources = tuple(_source(book, path) for book, path in zip(books, (a, b), strict=True))
     chapters = [
         Chapter(n, chapter.heading or str(chapter.number), chapter.text)
         for n, chapter in enumerate([*sides[0], *sides[1]], start=1)
     ]
     is_a = np.arange(len(chapters)) < len(sides[0])
     names = (Path(a).name or a, Path(b).name or b)
-    return checked(Texts(tuple(chapters), is_a, names, " / ".join(names), False, (), False))
+    return checked(
+        Texts(tuple(chapters), is_a, names, " / ".join(names), False, (), False, sources)
+    )
 
 
 def read_chapters(path: str) -> tuple[Chapter, ...]:
@@ -124,10 +158,13 @@ def read_chapters(path: str) -> tuple[Chapter, ...]:
     Raises:
       UserError: it cannot be read.
     """
-    book = load_corpus(
+    return _read(path).chapters
+
+
+def _read(path: str) -> Corpus:
+    return load_corpus(
         path=path, edition="", cache_dir="", convert="", parts=20, write_cache=False, strict=False
     )
-    return book.chapters
 
 
 def checked(texts: Texts) -> Texts:
@@ -252,6 +289,8 @@ def boundaries(
 ) -> list[tuple[int, Question]]:
     """(number of the last chapter before it, question) for every tenth boundary of a book.
 
+    That of the question itself is among them.
+
     A book of fewer than forty texts has about a dozen boundaries.
 
     Args:
@@ -260,13 +299,22 @@ def boundaries(
     n = len(texts.chapters)
     step = 10 if n >= 40 else max(1, n // 12)
     rows, found = np.arange(n), []
-    for k in range(step, n - FEWEST + 1, step):
+    places = {*range(step, n - FEWEST + 1, step)} | (
+        {border} if (border := own_border(texts)) else set()
+    )
+    for k in sorted(places):
         low, high = (0, n) if window is None else (k - window, k + window)
         if k < FEWEST or low < 0 or high > n:
             continue
         part = rows[low:high]
         found.append((texts.chapters[k - 1].number, divide(f"boundary {k}", part, part < k, folds)))
     return found
+
+
+def own_border(texts: Texts) -> int:
+    """The texts before the boundary between the sides; 0 where the sides are no two stretches."""
+    changes = np.flatnonzero(np.diff(texts.is_a.astype(int)) != 0)
+    return int(changes[0]) + 1 if len(changes) == 1 else 0
 
 
 def training_parts(rows: np.ndarray, lengths: np.ndarray, budget: int, fold: int) -> dict[int, int]:

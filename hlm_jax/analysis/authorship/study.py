@@ -19,6 +19,7 @@ from hlm_jax.analysis.authorship import (
     measured,
 )
 from hlm_jax.analysis.authorship.clusters import unsupervised
+from hlm_jax.analysis.authorship.conclusions import FEW_TEXTS
 from hlm_jax.analysis.authorship.decisions import auc
 from hlm_jax.analysis.authorship.editions import Difference, edition_differences, refuse
 from hlm_jax.analysis.authorship.grammar import grammar_of
@@ -31,8 +32,10 @@ from hlm_jax.analysis.authorship.questions import (
     controls_of,
     deal,
     divide,
+    own_border,
 )
 
+_LEAST = 5  # texts on each side of a boundary that may be compared with others
 _LOCAL = 20  # texts on each side of a boundary in the curve of equal neighbourhoods
 Say = Callable[[str], None]
 
@@ -89,7 +92,16 @@ def study(
       UserError: two editions, more folds than texts, no such mask or control.
     """
     differences = tuple(edition_differences(texts.strings, texts.is_a))
-    if not allow_editions:
+    sizes = int(texts.is_a.sum()), int((~texts.is_a).sum())
+    # Chapters of one file have one editor as a rule, and a few of them cannot show another.
+    unsure = texts.in_order and min(sizes) < FEW_TEXTS
+    if differences and unsure:
+        named = "; ".join(map(str, differences[:3]))
+        say(
+            f"the sides differ as editions may ({named}), but with {min(sizes)} texts on one side "
+            f"(fewer than {FEW_TEXTS}) that cannot be judged"
+        )
+    elif not allow_editions:
         refuse(differences)
     rows = np.arange(len(texts.chapters))
     name = "/".join(texts.names)
@@ -115,9 +127,13 @@ def study(
         "folds": asked.folds,
         "mask": list(masked),
         "training_chars": main.training_chars,
+        "texts_a": sizes[0],
+        "texts_b": sizes[1],
+        "median_chars": float(np.median([len(text) for text in texts.strings])),
+        "chapters_supplied": [c.number for c in texts.chapters if c.number in texts.supplied],
         **main.figures(),
     }
-    say("grammar models (LambdaG)")
+    say("grammar models (after LambdaG)")
     grammar = Material([grammar_of(s) for s in _masked(whole, {*masked, "punctuation"}, names)])
     lambda_a, lambda_b = cross_fit_grammar(grammar, asked)
     summary["lambdag"] = measured(lambda_a - lambda_b, asked)
@@ -127,6 +143,9 @@ def study(
         control: _control(questions, control_scores[control], grammar, main)
         for control, questions in controls.items()
     }
+    for control, questions in controls.items():  # a control of both sides asks the question itself
+        if not _of_one_side(texts, questions[0]):
+            summary["controls"][control]["straddles"] = True
     for control, (others, one) in books.items():
         say(f"control: {control}")
         summary["controls"][control] = _other_book(others, one, masked)
@@ -140,13 +159,14 @@ def study(
     summary["masks"] = mask_table(whole, [asked, *ordered], names, {tuple(masked): known}, say)
     if texts.in_order:
         say("boundaries")
-        summary |= boundary_curves(texts, material, folds)
+        summary |= boundary_curves(texts, material, grammar, folds)
     clusters = _clusters(texts, strings, ordered)
     kept = ("group", "explained", "component_1", "component_2", "shares")
     summary["clusters"] = {
         key: {k: v for k, v in found.items() if k not in kept} for key, found in clusters.items()
     }
     summary["editions"] = [str(difference) for difference in differences]
+    summary["editions_unsure"] = bool(differences) and unsure
     return Study(
         texts, tuple(strings[: len(rows)]), tuple(masked), names, main, control_scores,
         lambda_a, lambda_b, clusters, differences, tuple(strings[len(rows) :]), summary,
@@ -182,20 +202,36 @@ def mask_table(
     return table
 
 
-def boundary_curves(texts: Texts, material: Material, folds: int) -> dict[str, Any]:
+def boundary_curves(
+    texts: Texts, material: Material, grammar: Material, folds: int
+) -> dict[str, Any]:
     """The effect at every tenth boundary: with all texts, and with as many on each side.
 
     The first curve compares sides of different sizes by models of different sizes; the second has
-    _LOCAL texts before and after each boundary, so its points can be compared.
+    _LOCAL texts before and after each boundary, so its points can be compared; its points have
+    function characters ("lambdag") as well.
+
+    Every point says whether its texts are all of one side (one_side), and whether it is the
+    boundary between the sides (own).
     """
     window = max(2, min(_LOCAL, len(texts.chapters) // 6))
+    border = own_border(texts)
+    if border and (smaller := min(border, len(texts.chapters) - border)) >= _LEAST:
+        window = min(window, smaller)
+    kept: tuple[str, ...] = ("correct", "chapters", "auc", "effect", "effect_low", "effect_high")
+    kept += ("cohens_d", "cohens_d_low", "cohens_d_high")
     curves: dict[str, Any] = {}
     for label, size in (("boundary", None), ("boundary_local", window)):
         points = []
         for number, one in boundaries(texts, folds, window=size):
             found = cross_fit(material, one).figures()["ngram"]
-            kept = ("correct", "chapters", "auc", "effect", "effect_low", "effect_high", "cohens_d")
-            points.append({"after": number} | {key: found[key] for key in kept})
+            own = bool(border) and number == texts.chapters[border - 1].number
+            point: dict[str, Any] = {"after": number, "own": own}
+            point |= {"one_side": _of_one_side(texts, one)} | {key: found[key] for key in kept}
+            if size is not None:
+                bare = measured(cross_fit(grammar, one).ratio, one)
+                point["lambdag"] = {"own": own} | {key: bare[key] for key in kept}
+            points.append(point)
         curves[label] = points
         curves[f"{label}_maximum"] = {
             key: max(points, key=lambda point: point[key])["after"]
@@ -250,11 +286,20 @@ def _clusters(
     for one in ordered:
         if len(one.rows) >= 8:
             found[one.name] = unsupervised([strings[i] for i in one.rows], one.is_a)
+    rows = {one.name: one.rows for one in ordered}
+    for name, group in found.items():
+        last = rows.get(name, np.arange(len(texts.chapters)))[group["break_after"] - 1]
+        group["break_after_chapter"] = texts.chapters[last].number
     return found
 
 
 def _masked(strings: Sequence[str], kinds: Collection[str], names: Sequence[str]) -> list[str]:
     return [masks.mask(s, kinds, names=names) if kinds else s for s in strings]
+
+
+def _of_one_side(texts: Texts, question: Question) -> bool:
+    """Whether all texts of a question belong to one of the sides."""
+    return len(set(texts.is_a[question.rows].tolist())) == 1
 
 
 def _in_a_row(questions: Sequence[Question]) -> bool:
