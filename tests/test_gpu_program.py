@@ -107,6 +107,7 @@ def gradients(cfg, dtype, params, windows_BL, key, scale=2.0**12):
     return jax.tree.map(lambda x: np.asarray(x, np.float64) / scale, grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "dtype", "error"),
     [("gpt2", "float16", 1e-3), ("qwen3", "float16", 1.3e-3), ("gpt2", "bfloat16", 8e-3)],

@@ -203,6 +203,7 @@ def test_evaluate_json(script, trained):
     assert f"{out['ngram_bits_per_char']:.4f}" in printed
 
 
+@pytest.mark.slow
 def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained, tmp_path):
     workdir, _ = trained
     other = tmp_path / "other"

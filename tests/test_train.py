@@ -258,6 +258,7 @@ def test_a_run_learns_from_teachers(train, trained, tmp_path):
     assert losses(tmp_path)[0] != pytest.approx(losses(trained[0])[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_corrupts_its_inputs_and_ends_on_clean_ones(train, trained, tmp_path):
     def run(name, *overrides):
         done = train(tmp_path / name, *overrides)
