@@ -237,7 +237,7 @@ def words_on(
       train, test, vocabulary: as train_on.
 
     Raises:
-      UserError: as train_on, but for numbers that the book does not have.
+      UserError: as train_on. Whether the book has the chapters is not checked here.
     """
     _checked(config, overrides)
     words = (

@@ -410,7 +410,7 @@ def test_an_unknown_text_is_placed_or_left_open(novel, texts):
     assert abs(found[1].probability - 0.5) < abs(found[0].probability - 0.5)
     assert "unlike the texts of both sides" in found[2].words
     assert found[2].strangeness == 0.0
-    assert "stands in the texts of the sides" in found[3].words
+    assert "occurs in the texts of the sides" in found[3].words
 
 
 def judged(effect, d=None, width=0.1):

@@ -58,7 +58,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """What a model expected in the place of every token of a sequence but its first; T of them.
+    """What a model expected at each token of a sequence after its first; T of them.
 
     Attributes:
       nats: what each token cost, float32 [T].

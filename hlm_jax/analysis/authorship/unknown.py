@@ -64,7 +64,7 @@ def verdicts(
         strangeness = float((known_cost > cost).mean())
         words = _words(p, strangeness, chars, sides)
         if (share := _shared(text, whole)) > 0.1:
-            words = f"{share:.0%} of it stands in the texts of the sides: nothing can be said of it"
+            words = f"{share:.0%} of it occurs in the texts of the sides, so it cannot be placed"
         delta = float(scores.unknown_delta[k])
         found.append(Verdict(name, len(text), ratio, delta, p, strangeness, words))
     return found

@@ -7,8 +7,8 @@ Tokens may end within a character: texts are bytes inside.
 
 The search reads a text once from left to right. Of the hypotheses that end at one byte with the
 same last token, the `beam` heaviest are followed. The others lend their weight to the heaviest of
-them: what they say of the next character is taken to be what it says. A hypothesis with less than
-`least` of P(s) is dropped. With a beam of 1 what is lent depends on s alone, and what is dropped
+them, as if they predicted the next character as it does. A hypothesis with less than `least` of
+P(s) is dropped. With a beam of 1 what is lent depends on s alone, and what is dropped
 only lowers probabilities. So the results are then probabilities of a proper model, whose bits can
 be compared with any other's. With a wider beam, what is lent within a character that is spelt in
 bytes depends on `least` of that character's own weight, so the sum over characters is not proven
