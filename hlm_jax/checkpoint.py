@@ -24,7 +24,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from hlm_jax import config as configs
-from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.hf_tokenizer import HFTokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer, Tokenizer
 from hlm_jax.errors import UserError
 
 METRIC = "val_bits_per_char"
@@ -36,6 +37,7 @@ PACKAGES = (
     "optax",
     "orbax-checkpoint",
     "sentencepiece",
+    "tokenizers",
     "numpy",
     "ml_collections",
 )
@@ -51,7 +53,9 @@ class CheckpointError(UserError):
     """No checkpoint, a damaged one, a workdir in use or not writable, a full disk."""
 
 
-def make_meta(*, config: dict, tokenizer: Tokenizer, corpus_report: dict, metrics: dict) -> dict:
+def make_meta(
+    *, config: dict, tokenizer: BaseTokenizer, corpus_report: dict, metrics: dict
+) -> dict:
     """The JSON that travels with the weights; `config` as config.recorded gives it."""
     versions = {"python": sys.version.split()[0]}
     for package in PACKAGES:
@@ -60,6 +64,7 @@ def make_meta(*, config: dict, tokenizer: Tokenizer, corpus_report: dict, metric
     return {
         "config": config,
         "tokenizer": base64.b64encode(tokenizer.model_bytes).decode(),
+        "tokenizer_format": tokenizer.format,
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "corpus": corpus_report,
         "versions": versions,
@@ -67,9 +72,20 @@ def make_meta(*, config: dict, tokenizer: Tokenizer, corpus_report: dict, metric
     }
 
 
-def tokenizer_of(meta: dict) -> Tokenizer:
-    """The tokenizer inside a checkpoint, checked against its fingerprint."""
-    tokenizer = Tokenizer(base64.b64decode(meta["tokenizer"]))
+def tokenizer_of(meta: dict) -> BaseTokenizer:
+    """The tokenizer inside a checkpoint, checked against its fingerprint.
+
+    Raises:
+      UserError: it was altered, is of a format of a later version, or needs an extra.
+    """
+    formats = {Tokenizer.format: Tokenizer, HFTokenizer.format: HFTokenizer.from_model_bytes}
+    written = meta.get("tokenizer_format", Tokenizer.format)  # earlier versions knew only this one
+    if written not in formats:
+        raise CheckpointError(
+            f"the checkpoint's tokenizer is of the format {written!r}, which this version of "
+            "hlm_jax does not read: install a newer one"
+        )
+    tokenizer = formats[written](base64.b64decode(meta["tokenizer"]))
     if tokenizer.fingerprint != meta["tokenizer_fingerprint"]:
         raise CheckpointError(
             "the checkpoint's tokenizer does not match its fingerprint: the file was altered"

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hlm_jax.book.corpus import Chapter, clean_prompt
-from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.book.utf8 import StreamDecoder
 from hlm_jax.completion import Completion, Row, feed
 from hlm_jax.errors import UserError
@@ -57,7 +57,7 @@ class LanguageModel:
 
     model: GPT
     params: Params
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
     sampling: SamplingParams = SamplingParams()  # noqa: RUF009 - frozen
     convert: str = ""
 

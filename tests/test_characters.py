@@ -19,7 +19,8 @@ from hlm_jax.measures.score import sliding_windows
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.run import load_run
 
-# Two ways to write a line end, one character (石) that only bytes can write, long tokens.
+# Two ways to write a line end, one character (石) that only bytes can write, long tokens, and two
+# of byte-level vocabularies, which begin or end inside a character.
 PIECES = [
     b"",
     b"",
@@ -29,6 +30,8 @@ PIECES = [
     b"\xe7",
     b"\x9f",
     b"\xb3",
+    "楼".encode() + b"\xe7",
+    b"\x9f\xb3" + "红".encode(),
 ]
 TEXT = "红楼梦\n石红楼红梦楼梦红楼梦\n楼梦"
 
@@ -136,7 +139,7 @@ def test_a_small_beam_is_a_lower_bound_and_says_what_it_dropped(model, wide):
     assert (p <= (held + np.cumsum(dropping.neglected * held)) * (1 + 1e-5)).all()
     (merging,) = character_scores(model, [text], beam=1, least=0.0)
     assert not merging.neglected.any()
-    assert merging.merged.max() > 0.01
+    assert merging.merged.max() > 1e-3  # there is something to merge
     assert (2**-merging.bound <= p * (1 + 1e-5)).all()
     assert merging.read < character_scores(model, [text], beam=10**6, least=0.0)[0].read
     # Merged hypotheses are not lost: their weight stays in the estimate.
@@ -226,9 +229,9 @@ def test_the_vocabulary_finds_the_tokens_of_every_prefix():
     after = [vocabulary.characters[n] for n in vocabulary.next_characters(3)]
     place = sorted_pieces.index("红楼梦".encode())
     assert after[place] == "楼"
-    assert (
-        vocabulary.characters[vocabulary.next_characters(0)[sorted_pieces.index(b"\xe7")]] == BYTES
-    )
+    first = [vocabulary.characters[n] for n in vocabulary.next_characters(0)]
+    assert first[sorted_pieces.index(b"\xe7")] == BYTES
+    assert first[sorted_pieces.index("楼".encode() + b"\xe7")] == "楼"
 
 
 def test_bad_input_is_refused(model):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hlm_jax import config as configs
+from hlm_jax.model import flash
 from hlm_jax.model import gpt as model_module
 from hlm_jax.model.gpt import GPT, init_cache
 from hlm_jax.model.layers import dropout, dropout_seeds, einsum
@@ -26,11 +27,17 @@ SMALL = GPTConfig(
     dropout=0.1,
     rope_theta=1e4,
 )
-FORMS = ("gpt2", "qwen3")
+GROUPED = {"form": "qwen3", "n_kv_head": 1, "head_dim": 6, "intermediate_size": 24}
+SHAPES = {"gpt2": {"form": "gpt2"}, "qwen3": {"form": "qwen3"}, "grouped": GROUPED}
+FORMS = tuple(SHAPES)
+
+
+def shape(form, **changes):
+    return dataclasses.replace(SMALL, **(SHAPES[form] | changes))
 
 
 def build(form, key=0, **changes):
-    model = GPT(dataclasses.replace(SMALL, form=form, **changes))
+    model = GPT(shape(form, **changes))
     return model, jax.jit(model.init)(jax.random.key(key), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
@@ -62,7 +69,7 @@ def test_exact_parameter_counts_of_the_configs(name):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_flops_count_every_matrix_and_the_tied_output_once(form):
-    cfg = dataclasses.replace(SMALL, form=form)
+    cfg = shape(form)
     shapes = shapes_of(cfg)
     assert cfg.n_parameters == count(shapes)
     kernels = [
@@ -70,8 +77,66 @@ def test_flops_count_every_matrix_and_the_tied_output_once(form):
         for path, x in jax.tree_util.tree_leaves_with_path(shapes)
         if path[-1].key == "kernel" or path[-1].key == "token_embedding"
     ]
-    scores = 2 * cfg.block_size * cfg.n_embd  # q k and weights v, a multiplication and an addition
+    heads = cfg.n_head * (6 if form == "grouped" else cfg.n_embd // cfg.n_head)
+    scores = 2 * cfg.block_size * heads  # q k and weights v, a multiplication and an addition
     assert cfg.flops_per_token == 6 * sum(kernels) + 3 * 2 * cfg.n_layer * scores
+
+
+def test_widths_that_are_not_given_follow_from_the_others():
+    for form, hidden in (("gpt2", 64), ("qwen3", 64)):
+        cfg = shape(form)
+        assert (cfg.kv_heads, cfg.head_width, cfg.hidden_width) == (2, 8, hidden)
+        assert (cfg.qkv_cuts, cfg.qkv_width) == ((16, 32), 48)
+        given = dataclasses.replace(cfg, intermediate_size=hidden)
+        assert given.n_parameters == cfg.n_parameters
+    cfg = shape("grouped")
+    assert (cfg.kv_heads, cfg.head_width, cfg.hidden_width) == (1, 6, 24)
+    assert (cfg.qkv_cuts, cfg.qkv_width) == ((12, 18), 24)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["n_kv_head=4"], r"model.n_kv_head is of model.form=qwen3 only"),
+        (["head_dim=64"], r"model.head_dim is of model.form=qwen3 only"),
+        (["form=qwen3", "n_kv_head=5"], r"model.n_kv_head=5 does not divide model.n_head=12"),
+        (["form=qwen3", "head_dim=63"], r"model.head_dim = 63 must be even"),
+        (["form=qwen3", "n_embd=36"], r"model.n_embd / model.n_head = 3 must be even"),
+        (["form=qwen3", "n_embd=100"], r"model.n_head=12 does not divide model.n_embd=100"),
+    ],
+)
+def test_heads_that_do_not_fit_together_are_refused(overrides, message):
+    with pytest.raises(configs.ConfigError, match=message):
+        configs.load_config("configs/base.py", [f"model.{words}" for words in overrides])
+
+
+def test_heads_of_any_width_are_accepted():
+    words = ["form=qwen3", "n_embd=100", "head_dim=32", "n_kv_head=3", "intermediate_size=200"]
+    config = configs.load_config("configs/base.py", [f"model.{word}" for word in words])
+    cfg = GPTConfig(**config.model)
+    assert (cfg.kv_heads, cfg.head_width, cfg.hidden_width) == (3, 32, 200)
+    assert cfg.n_parameters == count(shapes_of(cfg))
+
+
+def test_a_shared_head_is_the_same_as_equal_heads():
+    grouped, params = build("grouped", n_head=6, n_kv_head=2)
+    equal = GPT(dataclasses.replace(grouped.cfg, n_kv_head=0))
+    width = grouped.cfg.head_width
+
+    def repeated(name, x):
+        if not name.startswith("block"):
+            return x
+        q, k, v = jnp.split(x["attention"]["qkv"]["kernel"], grouped.cfg.qkv_cuts, axis=1)
+        # Three heads of queries one after the other share one head.
+        k, v = (jnp.repeat(y.reshape(-1, 2, width), 3, axis=1).reshape(len(y), -1) for y in (k, v))
+        qkv = {"kernel": jnp.concatenate([q, k, v], axis=1)}
+        return x | {"attention": x["attention"] | {"qkv": qkv}}
+
+    twin = {name: repeated(name, x) for name, x in params.items()}
+    assert count(twin) == equal.cfg.n_parameters > grouped.cfg.n_parameters
+    np.testing.assert_allclose(
+        logits(grouped, params, tokens()), logits(equal, twin, tokens()), atol=2e-6
+    )
 
 
 def test_a_shape_needs_no_jax():
@@ -126,6 +191,26 @@ def test_fused_attention_is_the_same_function(form):
     np.testing.assert_array_equal(
         logits(fused, params, ids, pad_B=pad), logits(model, params, ids, pad_B=pad)
     )
+
+
+def test_the_kernel_with_dropout_reads_shared_heads(monkeypatch):
+    monkeypatch.setattr(flash, "INTERPRET", True)
+    model, params = build("grouped", head_dim=16, block_size=16)
+    ids, key = tokens((2, 16)), jax.random.key(3)
+
+    def loss(params, attention):
+        out, _ = GPT(model.cfg, "bfloat16", attention).apply(
+            {"params": params}, ids, dropout_key=key
+        )
+        return (out * jnp.sin(jnp.arange(out.size)).reshape(out.shape)).sum()
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    for ours, theirs in zip(
+        jax.tree.leaves(gradient(params, "fused")),
+        jax.tree.leaves(gradient(params, "xla")),
+        strict=True,
+    ):
+        assert float(jnp.linalg.norm(ours - theirs)) < 0.03 * float(jnp.linalg.norm(theirs))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,10 +2,12 @@
 
 tests/golden/*.npz hold token ids and transformers' logits, so that the comparison needs no torch.
 Weights are no part of them: they follow from a seed. Where torch is installed, a test computes the
-golden logits again. To write them anew, with torch and transformers: python tests/test_parity.py
+golden logits again. To write those that are not there, with torch and transformers:
+python tests/test_parity.py
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -13,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.names import published_weights
+from hlm_jax.model.names import own_weights, published_weights
 from hlm_jax.model.shape import GPTConfig
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,7 +32,10 @@ GPT2 = GPTConfig(
     rope_theta=0.0,
 )
 QWEN3 = dataclasses.replace(GPT2, form="qwen3", rope_theta=500.0)
-FORMS = pytest.mark.parametrize("cfg", [GPT2, QWEN3], ids=lambda cfg: cfg.form)
+# Two heads of queries for one of keys and values, and heads whose widths do not sum to n_embd.
+GROUPED = dataclasses.replace(QWEN3, n_kv_head=2, head_dim=10, intermediate_size=40)
+SHAPES = {"gpt2": GPT2, "qwen3": QWEN3, "qwen3_grouped": GROUPED}
+EVERY = pytest.mark.parametrize("name", SHAPES)
 
 
 def seeded_params(cfg):
@@ -77,7 +83,7 @@ def transformers_logits(cfg):
             intermediate_size=cfg.hidden_width,
             num_hidden_layers=cfg.n_layer,
             num_attention_heads=cfg.n_head,
-            num_key_value_heads=cfg.n_head,
+            num_key_value_heads=cfg.kv_heads,
             head_dim=cfg.head_width,
             rms_norm_eps=1e-6,
             rope_theta=cfg.rope_theta,
@@ -100,26 +106,71 @@ def assert_equal_logits(logits, expected):
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
 
 
-@FORMS
-def test_logits_equal_the_golden_logits_of_transformers(cfg):
-    golden = np.load(GOLDEN / f"{cfg.form}.npz")
+@EVERY
+def test_logits_equal_the_golden_logits_of_transformers(name):
+    cfg, golden = SHAPES[name], np.load(GOLDEN / f"{name}.npz")
     np.testing.assert_array_equal(golden["ids"], seeded_ids(cfg))
     params, ids = seeded_params(cfg), jnp.asarray(golden["ids"])
     logits = jax.jit(GPT(cfg).apply)({"params": params}, ids)[0]
     assert_equal_logits(np.asarray(logits), golden["logits"])
 
 
-@FORMS
-def test_transformers_still_computes_the_golden_logits(cfg):
+@EVERY
+def test_transformers_still_computes_the_golden_logits(name):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    assert_equal_logits(transformers_logits(cfg), np.load(GOLDEN / f"{cfg.form}.npz")["logits"])
+    golden = np.load(GOLDEN / f"{name}.npz")
+    assert_equal_logits(transformers_logits(SHAPES[name]), golden["logits"])
+
+
+# --- names ---
+
+
+def assert_equal_trees(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@EVERY
+def test_published_weights_are_read_back(name):
+    cfg = SHAPES[name]
+    params = seeded_params(cfg)
+    weights = published_weights(params, cfg)
+    back = own_weights(weights, cfg)
+    assert_equal_trees(back, params)
+    assert all(x.flags.c_contiguous and x.dtype == np.float32 for x in jax.tree.leaves(back))
+    # Without the prefix of the whole model, with what older versions stored, and the tied output.
+    prefix, table = next(iter(weights)).split(".")[0] + ".", next(iter(weights.values()))
+    bare = {name.removeprefix(prefix): x for name, x in weights.items()} | {"lm_head.weight": table}
+    bare |= {"h.0.attn.bias": np.ones((1, 1, 4, 4)), "h.0.attn.masked_bias": np.array(-1e4)}
+    bare |= {"layers.0.self_attn.rotary_emb.inv_freq": np.ones(4)}
+    assert_equal_trees(own_weights(bare, cfg), params)
+
+
+@EVERY
+def test_weights_that_do_not_fit_are_named(name):
+    cfg = SHAPES[name]
+    weights = published_weights(seeded_params(cfg), cfg)
+    for weight, x in weights.items():
+        lacking = {other: y for other, y in weights.items() if other != weight}
+        with pytest.raises(UserError, match=f"weight {re.escape(weight)} is missing"):
+            own_weights(lacking, cfg)
+        with pytest.raises(UserError, match=f"{re.escape(weight)} has the shape .* needs"):
+            own_weights(weights | {weight: np.zeros((*x.shape[:-1], x.shape[-1] + 1))}, cfg)
+    with pytest.raises(UserError, match=r"the weight score.weight has no place in a"):
+        own_weights(weights | {"score.weight": np.ones(2)}, cfg)
+    with pytest.raises(UserError, match=r"\(\d+ such weights in all\)"):
+        own_weights(weights, dataclasses.replace(cfg, n_layer=2))
+    with pytest.raises(UserError, match=r"the weight lm_head.weight differs from the embedding"):
+        own_weights(weights | {"lm_head.weight": np.ones((cfg.vocab_size, cfg.n_embd))}, cfg)
 
 
 def write_golden():
     GOLDEN.mkdir(exist_ok=True)
-    for cfg in (GPT2, QWEN3):
-        path = GOLDEN / f"{cfg.form}.npz"
+    for name, cfg in SHAPES.items():
+        path = GOLDEN / f"{name}.npz"
+        if path.exists():
+            continue
         np.savez_compressed(path, ids=seeded_ids(cfg), logits=transformers_logits(cfg))
         print(f"{path}: {path.stat().st_size:,} bytes")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.book.corpus import Corpus, load_corpus
 from hlm_jax.book.splits import chapters_named
-from hlm_jax.config import load_config
+from hlm_jax.config import book_arguments, load_config
 from hlm_jax.errors import UserError
 
 
@@ -31,7 +31,7 @@ def read_book(config: str, overrides: Iterable[str] = (), path: str | None = Non
         if not path:
             raise UserError("the name of the book is empty")
         words.append(f"corpus.path={path}")
-    book = load_corpus(**load_config(config, words).corpus, strict=False)
+    book = load_corpus(**book_arguments(load_config(config, words)), strict=False)
     for warning in book.report["warnings"]:
         if not warning.startswith("note: "):  # facts that need no repair
             warnings.warn(warning, stacklevel=2)

@@ -1,17 +1,19 @@
 """A SentencePiece BPE tokenizer of one book: training, encoding, offsets, fingerprint, files.
 
 Every Unicode string survives encode -> decode: a character without a token of its own becomes
-UTF-8 byte tokens. Knows nothing of JAX or of training windows.
+UTF-8 byte tokens. `BaseTokenizer` is what all tokenizers share, that of book/hf_tokenizer.py too.
+Knows nothing of JAX or of training windows.
 """
 
+import abc
 import functools
 import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import sentencepiece
@@ -26,7 +28,7 @@ USER_DEFINED = ("\n", "“", "”")
 _FITS = re.compile(r"to a value <= (\d+)")  # in SentencePiece's message
 # SentencePiece's own sign for a space. In a text it is encoded as bytes, or it would come back as a
 # space.
-_ESCAPED = "▁"
+ESCAPED = "▁"
 
 
 class TokenizerError(UserError):
@@ -53,7 +55,7 @@ def train_tokenizer(
     Raises:
       TokenizerError: the text is too small for the vocabulary.
     """
-    paragraphs = [line for text in texts for line in text.replace(_ESCAPED, "").split("\n") if line]
+    paragraphs = [line for text in texts for line in text.replace(ESCAPED, "").split("\n") if line]
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -68,7 +70,7 @@ def train_tokenizer(
             remove_extra_whitespaces=False,
             split_by_whitespace=False,
             split_by_number=False,
-            required_chars=_ESCAPED,  # a space has a token of its own even where the book has none
+            required_chars=ESCAPED,  # a space has a token of its own even where the book has none
             user_defined_symbols=list(USER_DEFINED),
             unk_id=0,
             bos_id=1,
@@ -109,84 +111,50 @@ def _advice(message: str, vocab_size: int, paragraphs: list[str]) -> str:
     )
 
 
-class Tokenizer:
-    """Text <-> token ids.
+class BaseTokenizer(abc.ABC):
+    """Text <-> token ids, where every token adds the same bytes to every text.
 
     Attributes:
+      format: how `model_bytes` is read: "sentencepiece" or "huggingface".
       vocab_size: number of tokens.
       separator_id: the token that starts a chapter.
-      fingerprint: sha256 of the model file.
+      model_bytes: the serialized tokenizer, enough to open it again.
+      fingerprint: sha256 of `model_bytes`.
     """
 
-    def __init__(self, model: bytes):
-        self._model = model
-        try:
-            self._sp = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise TokenizerError(
-                "not a SentencePiece model; delete the file so that it is trained again"
-            ) from error
-        self.vocab_size: int = self._sp.get_piece_size()
-        self.separator_id: int = self._sp.bos_id()
-        self.fingerprint = hashlib.sha256(model).hexdigest()
-        # SentencePiece's name of a byte token is <0x0A>.
-        byte_ids = [i for i in range(self.vocab_size) if self._sp.is_byte(i)]
-        self._byte_of_id = {i: int(self.piece(i)[3:5], 16) for i in byte_ids}
-        self._id_of_byte = {byte: i for i, byte in self._byte_of_id.items()}
+    format: ClassVar[str]
+    vocab_size: int
+    separator_id: int
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a .model file.
+    def __init__(self, model_bytes: bytes):
+        self.model_bytes = model_bytes
+        self.fingerprint = hashlib.sha256(model_bytes).hexdigest()
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; decode gives it back exactly.
 
         Raises:
-          TokenizerError: it cannot be read or is not a SentencePiece model.
+          TokenizerError: the tokenizer cannot write this text.
         """
-        try:
-            return cls(Path(path).read_bytes())
-        except OSError as error:
-            raise TokenizerError(f"{path}: cannot be read ({error.strerror})") from error
 
+    @abc.abstractmethod
+    def piece(self, token: int) -> str:
+        """The token as its library writes it."""
+
+    @abc.abstractmethod
     def save(self, folder: str | Path) -> None:
-        """Writes tokenizer.model, vocab.json and merges.txt into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.model").write_bytes(self._model)
-        vocab, merges = self.vocab_and_merges()
-        (folder / "vocab.json").write_text(
-            json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        (folder / "merges.txt").write_text(
-            "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8"
-        )
+        """Writes the tokenizer's files into `folder`."""
+
+    @functools.cached_property
+    @abc.abstractmethod
+    def _token_bytes(self) -> Sequence[bytes]:
+        """What `token_bytes` gives, of all tokens."""
 
     @property
-    def model_bytes(self) -> bytes:
-        """The serialized SentencePiece model."""
-        return self._model
-
-    def piece(self, token: int) -> str:
-        """The token as SentencePiece writes it (a space is ▁, a byte is <0x0A>)."""
-        return self._sp.id_to_piece(token)
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of any Unicode string; decode gives it back exactly.
-
-        Raises:
-          TokenizerError: the string holds a lone surrogate, which is not Unicode text.
-        """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TokenizerError(
-                f"character {error.start} of the text is half of a surrogate pair, "
-                "not Unicode text: save the text as UTF-8 anew"
-            ) from None
-        encoded_sign = [self._id_of_byte[byte] for byte in _ESCAPED.encode()]
-        first, *parts = text.split(_ESCAPED)
-        ids = self._sp.encode(first)
-        for part in parts:
-            ids += encoded_sign + self._sp.encode(part)
-        return ids
+    def _never_written(self) -> Sequence[int]:
+        """Tokens that no text may hold: `utf8_automaton` never allows them."""
+        return ()
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids; bytes that are not UTF-8 become �, separators nothing."""
@@ -225,6 +193,88 @@ class Tokenizer:
         return self._token_bytes[int(token)]
 
     @functools.cached_property
+    def utf8_automaton(self) -> tuple[np.ndarray, np.ndarray]:
+        """(allowed_AV, after_AV) of utf8.token_automaton, for this vocabulary."""
+        allowed_AV, after_AV = token_automaton(self._token_bytes)
+        allowed_AV[:, list(self._never_written)] = False
+        return allowed_AV, after_AV
+
+
+def require_unicode(text: str) -> None:
+    """Raises a TokenizerError where a string holds a lone surrogate, which is not Unicode text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"character {error.start} of the text is half of a surrogate pair, "
+            "not Unicode text: save the text as UTF-8 anew"
+        ) from None
+
+
+class Tokenizer(BaseTokenizer):
+    """A SentencePiece model; `model_bytes` is its .model file."""
+
+    format = "sentencepiece"
+
+    def __init__(self, model: bytes):
+        super().__init__(model)
+        try:
+            self._sp = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise TokenizerError(
+                "not a SentencePiece model; delete the file so that it is trained again"
+            ) from error
+        self.vocab_size: int = self._sp.get_piece_size()
+        self.separator_id: int = self._sp.bos_id()
+        # SentencePiece's name of a byte token is <0x0A>.
+        byte_ids = [i for i in range(self.vocab_size) if self._sp.is_byte(i)]
+        self._byte_of_id = {i: int(self.piece(i)[3:5], 16) for i in byte_ids}
+        self._id_of_byte = {byte: i for i, byte in self._byte_of_id.items()}
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Reads a .model file.
+
+        Raises:
+          TokenizerError: it cannot be read or is not a SentencePiece model.
+        """
+        try:
+            return cls(Path(path).read_bytes())
+        except OSError as error:
+            raise TokenizerError(f"{path}: cannot be read ({error.strerror})") from error
+
+    def save(self, folder: str | Path) -> None:
+        """Writes tokenizer.model, vocab.json and merges.txt into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.model").write_bytes(self.model_bytes)
+        vocab, merges = self.vocab_and_merges()
+        (folder / "vocab.json").write_text(
+            json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (folder / "merges.txt").write_text(
+            "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8"
+        )
+
+    def piece(self, token: int) -> str:
+        """The token as SentencePiece writes it (a space is ▁, a byte is <0x0A>)."""
+        return self._sp.id_to_piece(token)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of any Unicode string; decode gives it back exactly.
+
+        Raises:
+          TokenizerError: the string holds a lone surrogate, which is not Unicode text.
+        """
+        require_unicode(text)
+        encoded_sign = [self._id_of_byte[byte] for byte in ESCAPED.encode()]
+        first, *parts = text.split(ESCAPED)
+        ids = self._sp.encode(first)
+        for part in parts:
+            ids += encoded_sign + self._sp.encode(part)
+        return ids
+
+    @functools.cached_property
     def _token_bytes(self) -> list[bytes]:
         table = []
         for i in range(self.vocab_size):
@@ -233,13 +283,8 @@ class Tokenizer:
             elif self._sp.is_control(i) or self._sp.is_unknown(i):
                 table.append(b"")
             else:
-                table.append(self.piece(i).replace(_ESCAPED, " ").encode())
+                table.append(self.piece(i).replace(ESCAPED, " ").encode())
         return table
-
-    @functools.cached_property
-    def utf8_automaton(self) -> tuple[np.ndarray, np.ndarray]:
-        """(allowed_AV, after_AV) of utf8.token_automaton, for this vocabulary."""
-        return token_automaton(self._token_bytes)
 
     def vocab_and_merges(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
         """The BPE in the form of Hugging Face: token -> id, and merges in order of application.
@@ -264,25 +309,3 @@ class Tokenizer:
                         (-self._sp.get_score(i), mergeable[left], mergeable[right], left, right)
                     )
         return vocab, [(left, right) for *_, left, right in sorted(merges)]
-
-
-def to_tokenizers(folder: str | Path) -> Any:
-    """The `tokenizers` library's BPE of a folder's vocab.json and merges.txt.
-
-    It gives the same ids as `Tokenizer.encode`, except for a literal ▁ and for a text that contains
-    the name of a special token such as <|chapter|>. Needs the extra [export].
-    """
-    import tokenizers
-    from tokenizers import decoders, models, normalizers
-
-    folder = Path(folder)
-    vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    bpe = tokenizers.Tokenizer(
-        models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
-    )
-    bpe.normalizer = normalizers.Replace(" ", _ESCAPED)
-    bpe.decoder = decoders.Sequence(
-        [decoders.Replace(_ESCAPED, " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    bpe.add_tokens([tokenizers.AddedToken(symbol, normalized=False) for symbol in USER_DEFINED])
-    return bpe

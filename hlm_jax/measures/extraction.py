@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hlm_jax.book.corpus import Chapter
-from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.model.generate import SamplingParams, generate
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import Params
@@ -71,7 +71,7 @@ def extracted_tokens(model: GPT, params: Params, windows: np.ndarray) -> np.ndar
 def extraction(
     model: GPT,
     params: Params,
-    tokenizer: Tokenizer,
+    tokenizer: BaseTokenizer,
     chapters: Iterable[Chapter],
     *,
     prefixes: int = PREFIXES,

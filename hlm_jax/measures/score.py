@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.losses import token_losses
@@ -285,7 +285,7 @@ class Evaluator:
         updates, state = _ADAM.update(grads, state)
         return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), state, nats_T
 
-    def score(self, params: Params, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Score]:
+    def score(self, params: Params, tokenizer: BaseTokenizer, texts: Sequence[str]) -> list[Score]:
         """A Score per text; every text begins like a chapter, after a separator.
 
         Raises:
@@ -305,7 +305,7 @@ def _no_details(length: int, top: int) -> Details:
     )
 
 
-def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:
+def encode(tokenizer: BaseTokenizer, texts: Iterable[str]) -> list[list[int]]:
     """Token sequences to score: every text begins like a chapter, after a separator.
 
     Raises:

@@ -3,7 +3,8 @@
 "gpt2" (Radford et al. 2019): learned positions, LayerNorm before each branch, biases, one product
 for queries, keys and values, tanh GELU, tied output.
 "qwen3" (Yang et al., arXiv 2505.09388): RMSNorm before each branch, rotary positions, RMS-normed
-queries and keys with gains, SwiGLU, no biases, tied output.
+queries and keys with gains, SwiGLU, no biases, tied output; several heads of queries may share
+one head of keys and values, and a head may have any even width.
 
 Parameter paths are the checkpoint's API: every submodule is named. Axis letters:
 hlm_jax/model/__init__.py.
@@ -142,17 +143,24 @@ class Attention(nn.Module):
         cfg = self.cfg
         qwen3 = cfg.form == "qwen3"
         batch, length, _ = x_BTD.shape
-        qkv = Dense(3 * cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, name="qkv")(x_BTD)
-        qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
+        qkv = Dense(cfg.qkv_width, use_bias=not qwen3, dtype=self.dtype, name="qkv")(x_BTD)
         fused = self.attention == "fused" and causal
         # Heads before positions: then every product of both passes is a plain batched one. A fused
         # kernel reads positions first, as they lie.
-        q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else qkv.transpose(2, 0, 3, 1, 4)
+        if cfg.kv_heads == cfg.n_head:
+            qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
+            q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else qkv.transpose(2, 0, 3, 1, 4)
+        else:
+            cuts = cfg.n_head, cfg.n_head + cfg.kv_heads
+            qkv = qkv.reshape(batch, length, -1, cfg.head_width)
+            q, k, v = jnp.split(qkv if fused else qkv.swapaxes(1, 2), cuts, axis=2 if fused else 1)
         if qwen3:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
             heads = 2 if fused else 1
             q = rotate(q, position_BT, cfg.rope_theta, heads)
             k = rotate(k, position_BT, cfg.rope_theta, heads)
+            if cfg.kv_heads != cfg.n_head:  # all that follows has one head of each for a query's
+                k, v = (jnp.repeat(x, cfg.n_head // cfg.kv_heads, axis=heads) for x in (k, v))
         if kv is not None:
             k_GSK, v_GSK = _extended(kv[0], k, start), _extended(kv[1], v, start)
             kv = k_GSK, v_GSK
@@ -164,7 +172,7 @@ class Attention(nn.Module):
             y_BHTK = _flash_attention(qkv, cfg.dropout, seeds[0], self.mesh).swapaxes(1, 2)
         else:
             y_BHTK = self._attend(q, k, v, mask_BTS, seeds)
-        y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, cfg.n_embd)
+        y_BTD = y_BHTK.swapaxes(1, 2).reshape(batch, length, -1)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5
         out = Dense(cfg.n_embd, use_bias=not qwen3, dtype=self.dtype, std=out_std, name="out")
         return out(y_BTD), kv

@@ -156,7 +156,7 @@ def compare_attention(cfg: GPTConfig, dtype: str, rows: int) -> tuple[np.ndarray
         return useless, f"the fused kernel failed: {first}"
     # Queries, keys and values apart: in a fresh model the first two are a small part of the norm.
     kernels = (grads["block_0"]["attention"]["qkv"]["kernel"] for grads in (expected, found))
-    pairs = zip(*(jnp.split(kernel, 3, axis=1) for kernel in kernels), strict=True)
+    pairs = zip(*(jnp.split(kernel, cfg.qkv_cuts, axis=1) for kernel in kernels), strict=True)
     difference = max(float(jnp.linalg.norm(a - b) / jnp.linalg.norm(a)) for a, b in pairs)
     if not difference < MOST_DIFFERENCE:
         return useless, f"the gradient of the fused kernel differs by {difference:.1%}"

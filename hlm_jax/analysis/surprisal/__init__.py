@@ -28,7 +28,7 @@ from hlm_jax.analysis.surprisal.table import (
     repeated,
 )
 from hlm_jax.analysis.tables import shown
-from hlm_jax.book.tokenizer import SEPARATOR, Tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures.ngram import KneserNey
@@ -243,7 +243,7 @@ def _of_spans(of_characters: np.ndarray, place: np.ndarray) -> np.ndarray:
     return sums
 
 
-def token_names(tokenizer: Tokenizer) -> list[str]:
+def token_names(tokenizer: BaseTokenizer) -> list[str]:
     """The text of every token of the vocabulary; the name of one that is no text, as <0xE5>."""
     names = []
     for token in range(tokenizer.vocab_size):
@@ -273,10 +273,11 @@ def _exact_columns(
     for name in ("bits", "rank", "entropy_bits"):
         columns[name] = np.concatenate([getattr(one, name) for one in found])
     columns |= characters
+    end = model.tokenizer.piece(model.tokenizer.separator_id)
     for k in range(top):
         likely = (choices[k : k + 1] for one in found for choices in one.top)
         columns[f"top_{k + 1}"] = [
-            f"{choice[0][0] or SEPARATOR}:{choice[0][1]:.4f}" if choice else "" for choice in likely
+            f"{choice[0][0] or end}:{choice[0][1]:.4f}" if choice else "" for choice in likely
         ]
     dropped, lent = (max(float(getattr(one, n).max()) for one in found) for n in KINDS)
     notes.append(

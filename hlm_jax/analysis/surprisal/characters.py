@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 import numpy as np
 
 from hlm_jax.analysis.surprisal.hypotheses import Node, Request, read_all
-from hlm_jax.book.tokenizer import Tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
@@ -160,7 +160,7 @@ class Vocabulary:
       characters: what may come next: END, BYTES and the characters of the tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: BaseTokenizer):
         data = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
         order = sorted((text, token) for token, text in enumerate(data) if text)
         self.separator = tokenizer.separator_id
@@ -184,10 +184,15 @@ class Vocabulary:
         return self._next[read]
 
     def _first(self, rest: bytes) -> int:
-        try:
-            return self.number[rest.decode()[:1]]
-        except UnicodeDecodeError:
-            return self.number[BYTES]
+        whole = next((end for end in range(1, 5) if _is_text(rest[:end])), 0) if rest else 0
+        return self.number[rest[:whole].decode()] if whole else self.number[BYTES if rest else END]
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return bool(data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 @dataclasses.dataclass(eq=False, slots=True)
