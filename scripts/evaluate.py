@@ -49,6 +49,7 @@ def evaluate(args) -> None:
     texts = [chapter.text for chapter in chapters]
     needed = args.mix_ngram or not args.text
     reference = run.reference if needed else cli.reference_or_note(run)
+    reference = reference.with_readable_extra(cli.note) if reference else None
     ngram = None
     if args.mix_ngram:
         by_split = {k: [c.text for c in v] for k, v in run.reference.splits.items()}
@@ -73,9 +74,8 @@ def evaluate(args) -> None:
         ways |= exact
 
     def row(way, scores, texts) -> dict[str, Any]:
-        baseline = reference.baseline_bits_per_char(texts) if reference else None
         by = mixture.character_figures if way.startswith("exact") else mixture.figures
-        return by(total(scores), baseline)
+        return by(total(scores), *(reference.baselines(texts) if reference else (None, None)))
 
     also = {way: row(way, scores, texts) for way, scores in ways.items()}
     also |= {"exact": also["exact"] | about} if args.exact else {}

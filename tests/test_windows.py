@@ -2,11 +2,30 @@ import numpy as np
 import pytest
 
 from hlm_jax.book.corpus import Chapter
-from hlm_jax.book.windows import DataError, Windows, token_stream
+from hlm_jax.book.windows import (
+    Batches,
+    DataError,
+    Share,
+    Stage,
+    Windows,
+    token_stream,
+    windows_before,
+)
+
+FURTHER = 100_000  # added to the tokens of further texts
 
 
-def windows(n=1003, block=10, batch=8, seed=0):
-    return Windows(np.arange(n, dtype=np.int32), block_size=block, batch_size=batch, seed=seed)
+def windows(n=1003, seed=0, first=0):
+    tokens = np.arange(first, first + n, dtype=np.int32)
+    return Windows(tokens, block_size=10, seed=seed)
+
+
+def batches(batch=8, **more):
+    return Batches(windows(**more), None, [Stage(0, batch)])
+
+
+def mixed(*stages):
+    return Batches(windows(), windows(n=407, first=FURTHER), stages)
 
 
 def test_an_epoch_covers_the_text_once_without_overlap():
@@ -28,35 +47,74 @@ def test_epochs_differ_in_offset_and_order():
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    a, b = windows(), windows()
+    a, b = batches(), batches()
     expected = a.batch_at(57)
     for step in (3, 90):
         b.batch_at(step)
     np.testing.assert_array_equal(b.batch_at(57), expected)
-    assert (windows(seed=1).batch_at(57) != expected).any()
+    assert (batches(seed=1).batch_at(57) != expected).any()
     assert expected.shape == (8, 11)
     assert expected.dtype == np.int32
 
 
 def test_batches_run_on_over_epochs_and_skip_nothing():
-    w = windows(batch=7)
+    w, of = windows(), batches(batch=7)
     n = w.windows_per_epoch
-    rows = np.concatenate([w.batch_at(s) for s in range(n)])  # seven epochs
+    rows = np.concatenate([of.batch_at(s) for s in range(n)])  # seven epochs
     np.testing.assert_array_equal(rows, w.rows_at(np.arange(7 * n)))
-    assert w.steps_per_epoch == n / 7
+    assert of.epochs(n) == (7.0, 0.0)
 
 
 def test_processes_read_their_own_rows():
-    w = windows()
+    w = mixed(Stage(0, 8, Share(0.5, 10, 20)))
     np.testing.assert_array_equal(
         np.concatenate([w.batch_at(5, slice(0, 4)), w.batch_at(5, slice(4, 8))]), w.batch_at(5)
     )
 
 
 def test_too_short_a_text():
-    with pytest.raises(DataError, match="fewer than two blocks"):
+    with pytest.raises(DataError, match=r"^the training text has 19 .* fewer than two blocks"):
         windows(n=19)
+    with pytest.raises(DataError, match=r"^corpus.extra has 19 tokens"):
+        Windows(np.arange(19), block_size=10, seed=0, what="corpus.extra")
     assert windows(n=20).windows_per_epoch == 1
+
+
+def test_another_batch_size_goes_on_where_the_one_before_stopped():
+    w, of = windows(), Batches(windows(), None, [Stage(0, 8), Stage(5, 3), Stage(9, 16)])
+    rows = np.concatenate([of.batch_at(step) for step in range(12)])
+    assert [len(of.batch_at(step)) for step in (4, 5, 8, 9)] == [8, 3, 3, 16]
+    np.testing.assert_array_equal(rows, w.rows_at(np.arange(5 * 8 + 4 * 3 + 3 * 16)))
+    assert of.batch_size == 16
+
+
+def test_further_texts_have_their_share_then_less_then_none():
+    of = mixed(Stage(0, 20, Share(0.7, hold=30, end=55)))
+    counts = [int((of.batch_at(step)[:, 0] >= FURTHER).sum()) for step in range(100)]
+    assert counts[:30] == [14] * 30
+    falling = [0.7 * 20 * (1 - (step + 0.5 - 30) / 25) for step in range(30, 55)]
+    np.testing.assert_allclose(counts[30:55], falling, atol=1)
+    assert sum(counts[30:55]) == pytest.approx(sum(falling), abs=1)
+    assert counts[55:] == [0] * 45
+    assert all(len(of.batch_at(step)) == 20 for step in (0, 40, 70))
+
+
+def test_no_window_of_either_text_is_skipped_or_repeated():
+    of = mixed(Stage(0, 7, Share(0.33, 10, 50)), Stage(20, 16, Share(0.61, 15, 90)))
+    rows = np.concatenate([of.batch_at(step) for step in range(80)])
+    further = rows[:, 0] >= FURTHER
+    book, extra = windows(), windows(n=407, first=FURTHER)
+    np.testing.assert_array_equal(rows[~further], book.rows_at(np.arange((~further).sum())))
+    np.testing.assert_array_equal(rows[further], extra.rows_at(np.arange(further.sum())))
+    epochs = (~further).sum() / book.windows_per_epoch, further.sum() / extra.windows_per_epoch
+    assert of.epochs(80) == epochs
+
+
+def test_further_texts_alone():
+    of = mixed(Stage(0, 8, Share(1.0, hold=40, end=40)))
+    assert (of.batch_at(39)[:, 0] >= FURTHER).all()
+    assert (of.batch_at(40)[:, 0] < FURTHER).all()
+    assert windows_before([Stage(0, 8, Share(1.0, 40, 40))], 41) == (8, 320)
 
 
 def test_a_separator_starts_every_chapter(tokenizer):

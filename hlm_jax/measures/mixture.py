@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hlm_jax.errors import UserError
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, fit_weight
 from hlm_jax.measures.score import Score, encode, scores
 
 Nats = list[np.ndarray]  # nats of every token of every text, one float array a text
@@ -63,18 +63,6 @@ def mix(nats: Sequence[Nats], weights: Sequence[float]) -> Nats:
         return -np.logaddexp.reduce(terms)
 
     return [one(models) for models in zip(*nats, strict=True)]
-
-
-def fit_weight(nats: Nats, other: Nats) -> float:
-    """The weight of `other` in a mixture of two models that costs these tokens least.
-
-    Expectation maximisation; the cost is convex in the weight.
-    """
-    a, b = (np.exp(-np.concatenate(of).astype(np.float64)) for of in (nats, other))
-    weight = 0.5
-    for _ in range(200):
-        weight = min(1.0, float((weight * b / ((1 - weight) * a + weight * b)).mean()))
-    return weight
 
 
 def ensemble_nats(
@@ -187,24 +175,30 @@ def evaluate_characters(
     return {way: scores(values, texts) for way, values in ways.items()}
 
 
-def figures(score: Score, baseline: float | None) -> dict[str, Any]:
+def figures(
+    score: Score, baseline: float | None, with_extra: float | None = None
+) -> dict[str, Any]:
     """A score as a JSON-able row, as scripts/evaluate.py prints it.
 
     Args:
       baseline: bits per character of the n-gram model on the same text; None where it is unknown.
+      with_extra: those of reference.mixed_baseline; None for a run without further texts.
     """
-    return {
+    row = {
         "bits_per_char": score.bits_per_char,
         "nats_per_token": score.nats_per_token,
         "tokens": score.tokens,
         "chars": score.chars,
         "ngram_bits_per_char": baseline,
     }
+    return row if with_extra is None else row | {"ngram_with_extra_bits_per_char": with_extra}
 
 
-def character_figures(score: Score, baseline: float | None) -> dict[str, Any]:
+def character_figures(
+    score: Score, baseline: float | None, with_extra: float | None = None
+) -> dict[str, Any]:
     """`figures` of a score by characters: without tokens."""
-    row = figures(score, baseline)
+    row = figures(score, baseline, with_extra)
     return {key: value for key, value in row.items() if key not in ("tokens", "nats_per_token")}
 
 
@@ -212,7 +206,11 @@ def describe(row: dict[str, Any]) -> str:
     """One line for the terminal of a row of `figures` or `character_figures`."""
     bits, baseline = row["bits_per_char"], row["ngram_bits_per_char"]
     words = [f"{bits:.4f} bits/char"]
-    words[0] += f" (5-gram {baseline:.4f}, ratio {bits / baseline:.4f})" if baseline else ""
+    if baseline:
+        words[0] += f" (5-gram {baseline:.4f}, ratio {bits / baseline:.4f}"
+        if further := row.get("ngram_with_extra_bits_per_char"):
+            words[0] += f"; with the further texts {further:.4f}, ratio {bits / further:.4f}"
+        words[0] += ")"
     if "tokens" in row:
         words += [f"{row['nats_per_token']:.4f} nats/token", f"{row['tokens']:,} tokens"]
     words.append(f"{row['chars']:,} characters")

@@ -4,7 +4,8 @@ Chen & Goodman, "An Empirical Study of Smoothing Techniques for Language Modelin
 section 3: three discounts an order, estimated from counts of counts; lower orders count distinct
 left neighbours. Symbols never seen in training share the probability of one unknown symbol evenly,
 so that the probabilities over the whole alphabet sum to 1: all of Unicode for characters, the
-vocabulary for token ids. Numpy only; knows nothing of tokenizers or neural models.
+vocabulary for token ids. Two such models mixed are one again. Numpy only; knows nothing of
+tokenizers or neural models.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,24 @@ CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
 Symbols = Sequence[Any]  # a string, or token ids
 
 
-class KneserNey:
+class NgramModel:
+    """A model that gives every symbol a probability; what a text costs under it."""
+
+    def probabilities(self, text: Symbols) -> np.ndarray:
+        """P(symbol | the symbols before it), float64 [len(text)]."""
+        raise NotImplementedError
+
+    def bits(self, text: Symbols) -> float:
+        """Total bits of `text`, every symbol counted."""
+        return float(-np.log2(self.probabilities(text)).sum())
+
+    def bits_per_char(self, texts: Iterable[Symbols]) -> float:
+        """Bits per symbol over several texts, each scored from its own beginning."""
+        texts = list(texts)
+        return sum(map(self.bits, texts)) / sum(map(len, texts))
+
+
+class KneserNey(NgramModel):
     """An n-gram model of symbols, fitted on `texts`, each of which starts afresh.
 
     Args:
@@ -99,14 +117,44 @@ class KneserNey:
         p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
         return p[self.order - 1 :]
 
-    def bits(self, text: Symbols) -> float:
-        """Total bits of `text`, every symbol counted."""
-        return float(-np.log2(self.probabilities(text)).sum())
 
-    def bits_per_char(self, texts: Iterable[Symbols]) -> float:
-        """Bits per symbol over several texts, each scored from its own beginning."""
-        texts = list(texts)
-        return sum(map(self.bits, texts)) / sum(map(len, texts))
+class Mixture(NgramModel):
+    """The weighted mean of the probabilities of two models of one alphabet.
+
+    Args:
+      model, other: the two.
+      texts: the weight is the one under which these cost least; not empty.
+
+    Attributes:
+      weight: of `other`.
+    """
+
+    def __init__(self, model: NgramModel, other: NgramModel, texts: Sequence[Symbols]):
+        self.model, self.other = model, other
+        nats, others = (
+            [-np.log(one.probabilities(text)) for text in texts] for one in (model, other)
+        )
+        self.weight = fit_weight(nats, others)
+
+    def probabilities(self, text: Symbols) -> np.ndarray:
+        """P(symbol | the symbols before it), float64 [len(text)]."""
+        mine, others = self.model.probabilities(text), self.other.probabilities(text)
+        return (1 - self.weight) * mine + self.weight * others
+
+
+def fit_weight(nats: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
+    """The weight of `other` in a mixture of two models that costs these symbols least.
+
+    Expectation maximisation; the cost is convex in the weight.
+
+    Args:
+      nats, other: of every symbol of every text, one float array a text.
+    """
+    a, b = (np.exp(-np.concatenate(of).astype(np.float64)) for of in (nats, other))
+    weight = 0.5
+    for _ in range(200):
+        weight = min(1.0, float((weight * b / ((1 - weight) * a + weight * b)).mean()))
+    return weight
 
 
 def discounts_of(counts: np.ndarray) -> np.ndarray:
