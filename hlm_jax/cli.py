@@ -116,10 +116,11 @@ def open_run(args: argparse.Namespace) -> "Run":
 def reference_or_note(run: "Run") -> "Reference | None":
     """The run's book, or None and one line on stderr that tells what is left out and why.
 
-    A book that was given with --corpus is not optional.
+    A book that was given with --corpus is not optional. Of further texts that are gone a line tells
+    as well.
     """
     try:
-        return run.reference
+        return run.reference.with_readable_extra(note)
     except UserError as error:
         if run.corpus is not None:
             raise

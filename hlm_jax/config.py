@@ -11,16 +11,16 @@ import os
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from hlm_jax.conflicts import conflict
 from hlm_jax.errors import UserError
-from hlm_jax.keys import ADDED, FREE_ON_RESUME, KEYS, REMOVED, RENAMED, Key
-from hlm_jax.numbers import chapter_numbers, written_numbers
+from hlm_jax.keys import ADDED, FIXED, KEYS, REMOVED, RENAMED, WITHOUT_EFFECT, Key
 from hlm_jax.rules import written
 
 ABSENT = "(absent)"
@@ -100,6 +100,11 @@ def settled(config: ConfigDict) -> ConfigDict:
     return ConfigDict(_nested(final)).lock()
 
 
+def replaced(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """A settled config with other values of some keys, {"section.key": value}."""
+    return settled(ConfigDict(_nested(flatten(config) | dict(values))))
+
+
 def _override(words: str) -> tuple[str, Any]:
     """(key, value) of "section.key=value"."""
     key, equals, value = words.partition("=")
@@ -173,7 +178,8 @@ def _check_values(values: Mapping[str, Any]) -> None:
     for name, key in KEYS.items():
         if problem := key.rule.problem(name, values[name]):
             raise ConfigError(problem + _example(name, key))
-    _check_together(values)
+    if problem := conflict(values):
+        raise ConfigError(problem)
 
 
 def _example(name: str, key: Key) -> str:
@@ -181,72 +187,6 @@ def _example(name: str, key: Key) -> str:
     if key.rule.must.startswith(":") or not key.default:
         return ""
     return f"; for example --config.{name}={shlex.quote(written(key.default))}"
-
-
-def _check_together(values: Mapping[str, Any]) -> None:
-    """Refuses values that are possible alone but not together."""
-    heads, width = values["model.n_head"], values["model.n_embd"]
-    batch, parts = values["train.batch_size"], values["train.grad_accum_steps"]
-
-    def need(condition: Any, message: str) -> None:
-        if not condition:
-            raise ConfigError(message)
-
-    need(
-        width % heads == 0,
-        f"model.n_head={heads} does not divide model.n_embd={width}: "
-        f"set --config.model.n_embd to a multiple of {heads}",
-    )
-    need(
-        values["model.form"] != "qwen3" or width // heads % 2 == 0,
-        f"model.form=qwen3 rotates pairs: model.n_embd / model.n_head = {width // heads} "
-        "must be even",
-    )
-    need(
-        values["optim.name"] != "muon" or values["optim.muon_learning_rate"] > 0,
-        "optim.name=muon needs a rate for hidden matrices: "
-        "set --config.optim.muon_learning_rate, for example to 0.02",
-    )
-    need(
-        values["train.steps"] or values["train.epochs"],
-        "train.epochs and train.steps are both 0, there is nothing to train: set one of them",
-    )
-    need(
-        batch % parts == 0,
-        f"train.grad_accum_steps={parts} does not divide train.batch_size={batch}: "
-        f"set --config.train.batch_size to a multiple of {parts}",
-    )
-    _check_split(values, need)
-    need(
-        not values["train.patience"] or values["split.held_out"],
-        "train.patience compares scores of held-out chapters and there are none: "
-        "set --config.split.held_out=true or --config.train.patience=0",
-    )
-    need(
-        not (values["train.corrupt_inputs"] and values["train.corrupt_final"])
-        or values["train.corrupt_anneal"],
-        "train.corrupt_final is reached over the last steps, and train.corrupt_anneal=0 leaves "
-        "none: set --config.train.corrupt_anneal, for example to 0.2",
-    )
-
-
-def _check_split(values: Mapping[str, Any], need: Callable[[Any, str], None]) -> None:
-    """Refuses chapters by number next to another rule of what is held out, or in two places."""
-    train, test = (chapter_numbers(values[f"split.{name}"]) for name in ("train", "test"))
-    if not train and not test:
-        return
-    both = written_numbers(set(train) & set(test))
-    need(not both, f"split.train and split.test both name {both}: a chapter is in one of them")
-    need(
-        values["split.train_every"] == 1,
-        "split.train_every thins the training chapters, and split.train or split.test name them: "
-        "set --config.split.train_every=1",
-    )
-    need(
-        not values["train.patience"],
-        "train.patience compares scores of validation chapters, and with split.train or split.test "
-        "there are none: set --config.train.patience=0",
-    )
 
 
 # --- recording and comparing ---
@@ -296,24 +236,42 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(_nested({name: values[name] for name in KEYS})))
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """ "key: saved -> now" for every key that differs, except those that are free on resume.
+def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{key: (saved, now)} of every key whose values differ, except those without effect.
 
     Args:
       saved: a recorded config of any version. Relative paths count from the current folder.
       now: the config of today, as `recorded` gives it.
     """
-    old, before, after = flatten(saved), flatten(upgrade(saved)), flatten(upgrade(now))
-    lines = []
+    before, after = flatten(upgrade(saved)), flatten(upgrade(now))
+    own_book = before["corpus.path"] and after["corpus.path"]
+    found = {}
     for name, key in KEYS.items():
-        own_book = before["corpus.path"] and after["corpus.path"]
-        if name.startswith(FREE_ON_RESUME) or (name == "corpus.revision" and own_book):
+        if name.startswith(WITHOUT_EFFECT) or (name == "corpus.revision" and own_book):
             continue
         pair = before[name], after[name]
         if key.rule.is_path:
-            pair = tuple(_each(os.path.realpath, value) for value in pair)
+            pair = _each(os.path.realpath, pair[0]), _each(os.path.realpath, pair[1])
         if pair[0] != pair[1]:
-            lines.append(f"{name}: {written(before[name])} -> {written(after[name])}")
+            found[name] = before[name], after[name]
+    return found
+
+
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], *, resuming: bool = False
+) -> list[str]:
+    """ "key: saved -> now" for every key that differs and makes it another run.
+
+    Args:
+      saved, now: as `changes`.
+      resuming: leaves out the keys with which a training may go on.
+    """
+    old = flatten(saved)
+    lines = [
+        f"{name}: {written(before)} -> {written(after)}"
+        for name, (before, after) in changes(saved, now).items()
+        if KEYS[name].resume == FIXED or not resuming
+    ]
     embedding = old.get("model.embedding_dropout", -1)
     if embedding not in (-1, old.get("model.dropout")):
         lines.append(f"model.embedding_dropout: {written(embedding)} -> (removed)")
@@ -343,17 +301,25 @@ def as_text(config: ConfigDict) -> str:
     return "\n".join(lines)
 
 
+def book_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of corpus.load_corpus: the section corpus without the keys of extra texts."""
+    keys = config["corpus"].items()
+    return {name: value for name, value in keys if not name.startswith("extra")}
+
+
 def describe_keys() -> str:
     """Every key with its default, its rule and what it does, in at most 100 columns."""
     name_width = max(map(len, KEYS)) + 2
     default_width = max(_columns(written(key.default)) for key in KEYS.values()) + 2
 
-    def row(name: str, default: str, rule: str) -> str:
-        return _pad(name, name_width) + _pad(default, default_width) + rule
+    def row(name: str, default: str, resume: str, rule: str) -> str:
+        return (
+            _pad(name, name_width) + _pad(default, default_width) + _pad(resume, 10) + rule
+        ).rstrip()
 
-    lines = [row("key", "default", "rule, and below it what the key does")]
+    lines = [row("key", "default", "resume", "rule, and below it what the key does")]
     for name, key in KEYS.items():
-        lines.append(row(name, written(key.default), key.rule.summary))
+        lines.append(row(name, written(key.default), key.resume, key.rule.summary))
         lines.append(" " * name_width + key.line)
     return "\n".join(lines)
 

@@ -119,7 +119,7 @@ def train_on(
     folder = Path(workdir).expanduser()
     words = words_on(config, overrides, train, test, vocabulary)
     resolved = configs.load_config(config, words)
-    book = load_corpus(**resolved.corpus)
+    book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
     train_all(config, [Job(folder.name, folder, words)], book.report, say)
     return folder
@@ -157,7 +157,7 @@ def plan_folds(config: str, overrides: Sequence[str], *, folds: int) -> Plan:
       UserError: as train_folds.
     """
     resolved = _checked(config, overrides)
-    book = load_corpus(**resolved.corpus)
+    book = load_corpus(**configs.book_arguments(resolved))
     numbers = [chapter.number for chapter in book.chapters]
     if not 2 <= folds <= len(numbers):
         raise UserError(f"{folds} folds: give 2 to {len(numbers)}, the book's number of chapters")

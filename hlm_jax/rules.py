@@ -137,6 +137,16 @@ def choice(*names: str, otherwise: str = "") -> Rule:
     return Rule(str, words, f": use {words}{otherwise}", lambda value: value in names)
 
 
+def step() -> Rule:
+    """A checkpoint: best, latest or the number of a step."""
+    must = " must be best, latest or the number of a step"
+
+    def accepts(value):
+        return value in ("best", "latest") or (value.isascii() and value.isdecimal())
+
+    return Rule(str, "best, latest or a number", must, accepts)
+
+
 def truth() -> Rule:
     """True or False."""
     return Rule(bool, "true or false", "", lambda value: True)

@@ -62,7 +62,7 @@ def train_sides(
       UserError: as folds.train_folds; a chapter on both sides, or a side with no chapter left.
     """
     workdir = Path(workdir).expanduser()
-    book = load_corpus(**configs.load_config(config, overrides).corpus)
+    book = load_corpus(**configs.book_arguments(configs.load_config(config, overrides)))
     pairs = plan_sides(config, overrides, book, a=a, b=b, folds=folds, workdir=workdir)
     jobs = []
     for k, pair in enumerate(pairs, 1):

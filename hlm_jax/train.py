@@ -74,7 +74,10 @@ def main(argv: list[str] | None = None) -> None:
             from hlm_jax.model.shape import GPTConfig
 
             print(configs.as_text(config))
-            print(f"parameters: {GPTConfig(**config.model).n_parameters:,}")
+            if base := config.train.init_from:
+                print(f"shape and vocabulary: those of {base}, not of the section model")
+            else:
+                print(f"parameters: {GPTConfig(**config.model).n_parameters:,}")
             return
         _init_processes(args)
         from hlm_jax.training.loop import train

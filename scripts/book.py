@@ -62,7 +62,7 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     config = configs.load_config(args.config, overrides)
     if args.write and list(Path(args.write).expanduser().glob("*")):
         raise UserError(f"--write: {args.write} is not empty: give a new folder")
-    book = corpus.load_corpus(**config.corpus, strict=False)
+    book = corpus.load_corpus(**configs.book_arguments(config), strict=False)
     if args.stats:
         from hlm_jax.analysis.stylometry.statistics import write_statistics
 

@@ -16,6 +16,7 @@ def inspect(args) -> None:
     import numpy as np
 
     from hlm_jax import checkpoint
+    from hlm_jax.rules import written
 
     step, params, meta = checkpoint.read(args.workdir, args.step)
     steps = ", ".join(map(str, checkpoint.steps_in(args.workdir)))
@@ -31,6 +32,12 @@ def inspect(args) -> None:
         print(f"  {name:46s} {shape:16s} {value.dtype!s:8s} {norm:8.3f}")
         total += value.size
     print(f"  {total:,} in all")
+    if init := meta.get("init"):
+        of_step = "" if init["step"] is None else f", step {init['step']}"
+        print(f"\nbegun from {init['path']}{of_step}")
+    for change in meta.get("changes", ()):
+        key, before, after = (change[name] for name in ("key", "before", "after"))
+        print(f"from step {change['step']} on: {key} {written(before)} -> {written(after)}")
     print(f"\ntokenizer {meta['tokenizer_fingerprint']}")
     print(f"corpus    {meta['corpus']['name']} {meta['corpus']['sha256']}")
     versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())

@@ -28,7 +28,8 @@ def novelty(args) -> None:
     from hlm_jax.measures.extraction import describe
 
     run = cli.open_run(args)
-    index, human = run.reference.overlap_index, run.reference.human_overlap
+    reference = run.reference.with_readable_extra(cli.note)
+    index, human = reference.overlap_index, reference.human_overlap
     prompts = cli.prompts_of(args)
     if args.text:
         texts = [chapter.text for chapter in run.read_chapters(text=args.text)]
@@ -40,7 +41,7 @@ def novelty(args) -> None:
             **cli.sampling_given(args),
         )
     measured = index.measure_all(texts)
-    splits = {name: run.reference.splits[name] for name in ("train", "val")}
+    splits = {name: reference.splits[name] for name in ("train", "val")}
     extractions = {name: run.extraction(c) for name, c in splits.items() if c}
     rows = {args.text or f"{len(texts)} generated texts": measured}
     rows |= {"held-out chapters": human} if human else {}
@@ -55,6 +56,8 @@ def novelty(args) -> None:
     print(overlap.table(rows) + "\n")
     for name, extraction in extractions.items():
         print(describe(name, extraction))
+    if line := reference.describe_extra_overlap("\n".join(texts)):
+        print(line)
     for number, text in enumerate(texts[: args.show], start=1):
         longest = max(
             index.measure(text).longest, key=lambda span: span.end - span.start, default=None

@@ -50,7 +50,8 @@ def sample(args) -> None:
     def recitation(text: str) -> str:
         if reference is None:
             return "recitation: not measured, the book is not at hand"
-        return describe(reference.overlap_index.measure(text), reference.human_overlap)
+        line = describe(reference.overlap_index.measure(text), reference.human_overlap)
+        return "\n".join(filter(None, [line, reference.describe_extra_overlap(text)]))
 
     # The first text streams; the others are written at the same time and shown after it.
     marker = Marker(reference.overlap_index) if reference else None

@@ -52,9 +52,9 @@ TINY = (
 def edition():
     """The cleaned default edition, fetched once into the repository's own data/."""
     from hlm_jax.book.corpus import load_corpus
-    from hlm_jax.config import default_config
+    from hlm_jax.config import book_arguments, default_config
 
-    corpus = default_config().corpus.to_dict() | {"cache_dir": str(REPO / "data")}
+    corpus = book_arguments(default_config()) | {"cache_dir": str(REPO / "data")}
     return load_corpus(**corpus)
 
 

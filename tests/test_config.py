@@ -116,6 +116,9 @@ BAD = {
     "corpus.parts": ["9"],
     "corpus.revision": ["0", "3"],
     "corpus.heading": ["(", "[a", "a{99999999999999999999}", "[[a]", "(" * 5000],
+    "corpus.extra_fraction": ["0", "1.1"],
+    "corpus.extra_hold": ["-0.1", "1.1"],
+    "corpus.extra_end": ["-0.1", "2"],
     "corpus.drop_brackets": ["【", "【【", "ab", "】【", "，。"],
     "split.held_out": ["perhaps", "1", ""],
     "split.train_every": ["0"],
@@ -129,6 +132,9 @@ BAD = {
     "model.n_layer": ["0"],
     "model.n_head": ["0", "four"],
     "model.n_embd": ["0"],
+    "model.n_kv_head": ["-1"],
+    "model.head_dim": ["-1"],
+    "model.intermediate_size": ["-1"],
     "model.dropout": ["1", "-0.1", "much"],
     "model.rope_theta": ["0"],
     "optim.name": ["sgd"],
@@ -143,6 +149,7 @@ BAD = {
     "optim.weight_decay": ["-1"],
     "optim.grad_clip_norm": ["-1"],
     "train.batch_size": ["0"],
+    "train.init_step": ["first", "-1", "1.5", ""],
     "train.epochs": ["-1", "1.5"],
     "train.steps": ["-1", "2147483648"],
     "train.grad_accum_steps": ["0"],
@@ -166,7 +173,8 @@ BAD = {
     "sample.min_p": ["1.5"],
     "sample.repetition_penalty": ["0"],
 }
-ANY_WORDS = {"corpus.path", "train.teachers"}  # every text is a path, or a list of paths
+# Every text is a path, or a list of paths.
+ANY_WORDS = {"corpus.path", "corpus.extra", "train.init_from", "train.teachers"}
 
 
 def test_the_table_of_bad_values_has_every_key():
@@ -565,10 +573,12 @@ def test_the_help_lists_every_key_with_its_default_and_rule():
     for name, row, line in zip(KEYS, lines[1::2], lines[2::2], strict=True):
         key = KEYS[name]
         assert row.split()[0] == name
+        assert row.removesuffix(key.rule.summary).split()[-1] == key.resume
         assert row.endswith(key.rule.summary)
         assert columns(row.removesuffix(key.rule.summary)) == rules
         assert line.strip() == key.line
-    assert "optim.learning_rate           3e-05       number, at least 0" in lines
+    row = "optim.learning_rate           3e-05       recorded  number, at least 0"
+    assert row in lines
 
 
 def test_rates_are_printed_as_written():

@@ -70,6 +70,23 @@ def test_two_processes_give_the_losses_of_one(environment, tiny, trained, tmp_pa
     np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
+def test_two_processes_start_from_a_run_and_go_on_with_another_config(
+    environment, tiny, trained, tmp_path
+):
+    begun = (f"train.init_from={trained[0]}", "train.steps=6")
+    later = (f"train.init_from={trained[0]}", "train.steps=9", "train.ema_decay=0.5")
+    for overrides in (begun, later):
+        processes = start(environment, tiny, tmp_path, 2, overrides)
+        outputs = [p.communicate(timeout=150)[0] for p in processes]
+        assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    assert "from step 6 on: train.steps 6 -> 9, train.ema_decay 0.0 -> 0.5" in outputs[0]
+    scores = {r["step"]: r["val_bits_per_char"] for r in read_metrics(tmp_path) if len(r) == 3}
+    before = checkpoint.read(trained[0])[2]["metrics"]["val_bits_per_char"]
+    assert scores[0] == pytest.approx(before, rel=1e-5)
+    names = checkpoint.array_names(tmp_path / "checkpoints" / "9" / "params")
+    assert any(name.startswith("ema_params.") for name in names)
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_stops_the_other_and_the_pair_resumes(environment, tiny, tmp_path, victim):
     overrides = (

@@ -18,7 +18,7 @@ from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.given import write_given
 from hlm_jax.book.splits import evened, split_chapters
 from hlm_jax.book.tokenizer import train_tokenizer
-from hlm_jax.config import default_config
+from hlm_jax.config import book_arguments, default_config
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.numbers import chapter_numbers, written_numbers
@@ -183,7 +183,9 @@ def test_what_a_command_says(two, words, script):
 
 def test_the_final_report_of_a_run_with_test_chapters_alone(edition):
     splits = split_chapters(edition.chapters, held_out=True, test="3,5-7")
-    material = SimpleNamespace(baseline=None, splits=splits, report={"chapters": 80})
+    material = SimpleNamespace(
+        baseline=None, mixed_baseline=None, init=None, splits=splits, report={"chapters": 80}
+    )
     lines = final_report(None, material, None, None, SimpleNamespace(workdir="runs/a"))
     assert "score the test chapters: python scripts/evaluate.py --workdir runs/a --split" in next(
         lines
@@ -342,7 +344,7 @@ def test_chapters_that_a_program_made_are_taken_as_they_are(tmp_path):
     ]
     path = write_given(chapters, tmp_path / "new" / "texts")
     assert path.name == "texts.chapters.json"
-    settings = default_config().corpus.to_dict() | {"path": str(path), "convert": "s2t"}
+    settings = book_arguments(default_config()) | {"path": str(path), "convert": "s2t"}
     book = load_corpus(**settings)
     assert list(book.chapters) == chapters
     assert (book.name, book.report["chapters"], book.report["cut_by"]) == ("texts", 2, "given")

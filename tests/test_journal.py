@@ -53,7 +53,7 @@ def test_the_plot_is_drawn_with_and_without_held_out_chapters(tmp_path, held_out
     records += (
         [{"step": 4, "val_bits_per_char": 6.0, "val_nats_per_token": 5.0}] if held_out else []
     )
-    path = plot_losses(tmp_path, records, 6.1 if held_out else None)
+    path = plot_losses(tmp_path, records, {"Kneser-Ney 5-gram": 6.1} if held_out else {})
     width = int.from_bytes(path.read_bytes()[16:20], "big")
     assert width > 1000 if held_out else width < 1000
 
@@ -61,7 +61,26 @@ def test_the_plot_is_drawn_with_and_without_held_out_chapters(tmp_path, held_out
 def test_a_score_that_is_not_a_number_is_drawn_around(tmp_path):
     scores = [(2, float("nan")), (4, 6.0)]
     records = [{"step": s, "val_bits_per_char": x, "val_nats_per_token": x} for s, x in scores]
-    assert plot_losses(tmp_path, records, 6.1).stat().st_size > 5000
+    assert plot_losses(tmp_path, records, {"Kneser-Ney 5-gram": 6.1}).stat().st_size > 5000
+
+
+def test_every_change_is_a_line_in_every_panel(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines, labels = [], []
+
+    def axvline(self, x, **more):
+        lines.append(x)
+        labels.append(more["label"])
+
+    monkeypatch.setattr(Axes, "axvline", axvline)
+    records = [{"step": 2, "loss": 7.0, "val_bits_per_char": 6.0, "val_nats_per_token": 5.0}]
+    changes = [(1, "train.steps 2 -> 3"), (2, "model.dropout 0.1 -> 0.2, " + "x" * 50)]
+    plot_losses(tmp_path, records, {}, changes)
+    assert lines == [1, 1, 2, 2]
+    assert labels[0] == "step 1: train.steps 2 -> 3"
+    assert labels[1::2] == [None, None]
+    assert labels[2].endswith("…")
 
 
 def test_a_damaged_line_in_the_middle_is_named_and_kept(tmp_path):

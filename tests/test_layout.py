@@ -12,11 +12,11 @@ PACKAGE = REPO / "hlm_jax"
 # From the first to import to the last. A line may import the lines above it. Rooms that a bar
 # separates may not import each other; those with a comma may.
 ORDER = """
-errors, numbers, rules, keys, config
+errors, numbers, rules, keys, conflicts, config
 book | model
 measures
 completion, language_model
-checkpoint
+checkpoint, pretrained
 run | training
 analysis, export, serving
 train, cli, process, sweep, folds, sides, authors

@@ -6,9 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hlm_jax.book.corpus import Chapter, split_chapters
+from hlm_jax.book.corpus import Chapter, Corpus, split_chapters
 from hlm_jax.errors import UserError
-from hlm_jax.measures.leakage import GRAM, Copy, Leakage, find_leakage, problems, refuse
+from hlm_jax.measures.leakage import (
+    GRAM,
+    LEAST,
+    REFUSE_HELD,
+    WARN_HELD,
+    Copy,
+    Held,
+    Leakage,
+    find_held_out,
+    find_leakage,
+    held_out_problems,
+    problems,
+    refuse,
+    refuse_held_out,
+)
 
 
 def prose(seed, length):
@@ -204,3 +218,141 @@ def test_a_warning_is_no_longer_than_two_lines_of_a_terminal():
     with pytest.raises(UserError) as error:
         refuse(Leakage(0.5, leaks, copies))
     assert len(str(error.value).split("; remove")[0]) <= 200
+
+
+# --- held-out chapters in further texts ---
+
+
+def further(name, *texts):
+    chapters = tuple(Chapter(n, f"卷{n}", text) for n, text in enumerate(texts, start=1))
+    return Corpus(name, chapters, {"source": {"path": f"/texts/{name}.txt"}})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["甲" * 9, "着", "著", "裡", "里", "，\n", "x乙"]))),
+    st.lists(st.lists(st.sampled_from(["甲" * 9, "着", "著", "裡", "里", "。", "x乙"]))),
+    st.lists(st.integers(0, 30), min_size=8, max_size=8),
+)
+def test_shares_are_those_of_plain_sets(held, places, lengths):
+    # 200 characters that many chapters share in part.
+    known = "".join(map(chr, range(0x5000, 0x5000 + 200)))
+    held = ["".join(parts) + known[: 5 * n] for parts, n in zip(held, lengths, strict=False)]
+    places = ["".join(p) + known[2 * n :] for p, n in zip(places, lengths[4:], strict=False)]
+    splits = {"train": [], "val": [], "test": []}
+    for n, text in enumerate(held):
+        splits["val" if n % 2 else "test"].append(Chapter(n, "", text))
+    found = find_held_out([further("a", *places[:2]), further("b", *places[2:])], splits)
+
+    def grams(text):
+        text = text.replace("著", "着").replace("裡", "里")
+        text = "".join(filter(str.isalnum, text))
+        return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)}
+
+    expected = {}
+    for n, place in enumerate(places):
+        for chapter in splits["val"] + splits["test"]:
+            a, b = grams(place), grams(chapter.text)
+            least = min(len(a), len(b))
+            if len(a & b) >= LEAST and len(a & b) >= WARN_HELD * least:
+                expected["ab"[n >= 2], n % 2 + 1 if n < 2 else n - 1, chapter.number] = (
+                    len(a & b) / least
+                )
+    assert {(h.path[7], h.place.number, h.chapter.number): h.fraction for h in found} == expected
+
+
+def test_two_chapters_of_a_novel_share_far_less_than_is_warned_of(edition, monkeypatch):
+    splits = split_chapters(edition.chapters, held_out=True)
+    trained = Corpus("train", tuple(splits["train"]), {"source": {}})
+    assert find_held_out([trained], splits) == ()
+    monkeypatch.setattr("hlm_jax.measures.leakage.LEAST", 1)
+    monkeypatch.setattr("hlm_jax.measures.leakage.WARN_HELD", 1e-9)
+    assert 0 < max(one.fraction for one in find_held_out([trained], splits)) < 0.0002
+
+
+def test_training_chapters_in_a_further_text_are_no_mistake():
+    texts = novel(20)
+    splits = book(*texts)
+    held = {chapter.number for name in ("val", "test") for chapter in splits[name]}
+    trained = [text for number, text in enumerate(texts, start=1) if number not in held]
+    assert find_held_out([further("a", *trained)], splits) == ()
+
+
+def test_a_further_text_may_quote_a_poem_and_is_warned_of_from_a_passage_on():
+    texts = [prose(seed, 9000) for seed in range(10)]
+    splits = book(*texts)  # chapters 5 and 10 are held out
+
+    def quoting(n):
+        """Whether a chapter that shares n 24-grams with chapter 5 is warned of."""
+        letters = "".join(filter(str.isalnum, texts[4]))[100 : 100 + n + GRAM - 1]
+        found = find_held_out([further("a", prose(50, 9000) + letters)], splits)
+        refuse_held_out(found)
+        return held_out_problems(found)
+
+    assert quoting(LEAST - 1) == []
+    assert quoting(LEAST) == [
+        "/texts/a.txt shares passages with held-out chapters: its chapter 1 (卷1) and the held-out "
+        "chapter 5 (第5回) 0.6%"
+    ]
+
+
+def test_a_chapter_that_is_cut_otherwise_is_found_in_all_its_places():
+    texts = [prose(seed, 3000) for seed in range(10)]
+    parts = [texts[4][:1500], prose(60, 500) + texts[4][1500:], texts[9] + prose(61, 9000)]
+    found = find_held_out([further("a", *parts)], book(*texts))
+    assert [(one.place.number, one.chapter.number) for one in found] == [(1, 5), (2, 5), (3, 10)]
+    with pytest.raises(UserError, match="its chapters 1 to 3 hold chapters 5, 10, "):
+        refuse_held_out(found)
+
+
+def test_one_chapter_is_refused_in_the_singular():
+    texts = novel(10)
+    other = [prose(70 + n, 400) for n in range(4)]
+    for extra, words in (
+        (further("a", *other, texts[4]), "its chapter 5 holds the chapter of this number, 100% of"),
+        (further("a", texts[9]), "its chapter 1 holds chapter 10, 100% of each word for word"),
+    ):
+        with pytest.raises(UserError, match=words):
+            refuse_held_out(find_held_out([extra], book(*texts)))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "warned", "refused"),
+    [(WARN_HELD, 1, 0), (REFUSE_HELD - 1e-6, 1, 0), (REFUSE_HELD, 0, 1), (1.0, 0, 1)],
+)
+def test_thresholds_of_further_texts(fraction, warned, refused):
+    found = [Held("/a.txt", Chapter(7, "", ""), Chapter(5, "", ""), fraction)]
+    assert len(held_out_problems(found)) == warned
+    if refused:
+        with pytest.raises(UserError, match=r"^/a\.txt holds held-out .*its chapter 7 holds"):
+            refuse_held_out(found)
+    else:
+        refuse_held_out(found)
+
+
+def test_messages_about_many_chapters_and_texts_stay_readable():
+    heading = "第一百二十回 甄士隐详说太虚情 贾雨村归结红楼梦"
+
+    def held(path, share):
+        return [
+            Held(path, Chapter(5 * n, heading, ""), Chapter(5 * n, heading, ""), share)
+            for n in range(1, 401)
+        ]
+
+    with pytest.raises(UserError) as error:
+        refuse_held_out(held("/a.txt", 0.3) + held("/b.txt", 0.2) + held("/c d.txt", 0.2))
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    assert "(so do 2 more texts): its chapters 5, 10, " in message
+    assert "195, 200 and 360 more hold the chapters of these numbers, 30% of each" in message
+    (line,) = held_out_problems(held("/a.txt", 0.004))
+    assert len(line) < 250
+    assert line.endswith("more")
+
+
+def test_further_texts_without_24_grams_or_chapters_hold_nothing():
+    splits = book(*novel(10))
+    assert find_held_out([], splits) == ()
+    assert find_held_out([further("a"), further("b", "短", "，。")], splits) == ()
+    assert find_held_out([further("a", "短")], book(*["短"] * 20)) == ()

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from hlm_jax.book.corpus import Chapter, load_corpus, split_chapters
+from hlm_jax.book.extra import extra_report, load_extra
 from hlm_jax.errors import UserError
+from hlm_jax.measures.ngram import KneserNey, Mixture
 from hlm_jax.measures.reference import Reference
 
 SPLIT = {"held_out": True, "train_every": 1}
@@ -126,3 +129,139 @@ def test_a_book_in_a_folder_that_is_closed_to_the_reader_is_one_line(tmp_path, m
         Reference.open(
             place | {"convert": "", "parts": 20}, {"held_out": True}, {"sha256": "0" * 64}
         )
+
+
+# --- further texts ---
+
+
+@pytest.fixture(scope="module")
+def extra_file(edition, tmp_path_factory):
+    path = tmp_path_factory.mktemp("extra") / "后文.txt"
+    path.write_text(
+        "".join(c.text[:1500] + "\n" for c in edition.chapters[40:70]), encoding="utf-8"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def extra(extra_file):
+    return load_extra([str(extra_file)], convert="", drop_brackets="", parts=20)
+
+
+@pytest.fixture(scope="module")
+def with_extra(splits, extra):
+    return Reference(splits, extra)
+
+
+def test_the_mixed_baseline_is_of_the_book_and_of_all_texts(with_extra, splits, extra):
+    train, val = ([chapter.text for chapter in splits[name]] for name in ("train", "val"))
+    alone, everything = KneserNey(train), KneserNey([*train, *(c.text for c in extra[0].chapters)])
+    p, q = (np.concatenate([m.probabilities(t) for t in val]) for m in (alone, everything))
+    weight = with_extra.mixed_weight
+    assert 0 < weight < 1
+    assert with_extra.mixed_bits_per_char(val) == pytest.approx(
+        -np.log2((1 - weight) * p + weight * q).mean(), rel=1e-12
+    )
+    # No other weight costs less.
+    costs = [-np.log2((1 - w) * p + w * q).mean() for w in np.linspace(0, 1, 101)]
+    assert with_extra.mixed_bits_per_char(val) <= min(costs) + 1e-5
+    assert abs(weight - np.argmin(costs) / 100) <= 0.01
+    assert with_extra.mixed_bits_per_char(val) < with_extra.baseline_bits_per_char(val)
+    text = splits["test"][0].text
+    assert with_extra.mixed_bits_per_char(text) == with_extra.mixed_bits_per_char([text])
+    assert with_extra.baselines([text]) == (
+        with_extra.baseline_bits_per_char(text),
+        with_extra.mixed_bits_per_char(text),
+    )
+
+
+def test_a_mixture_of_two_models_is_a_distribution_over_all_of_unicode():
+    texts, others = ["宝玉笑道：好。宝玉道：好。"], ["黛玉笑道：不好。"]
+    mixed = Mixture(KneserNey(texts), KneserNey(texts + others), ["宝玉笑道：好。", "黛玉笑道。"])
+    assert 0 < mixed.weight < 1
+    # Each model has its own unknown characters: 黛 and 不 are such of the first alone.
+    characters = sorted({char for text in texts + others for char in text})
+    unknown = 0x110000 - 0x800 - len(characters)
+    for context in ("", "宝玉", "黛玉笑", "龘宝"):
+        total = sum(mixed.probabilities(context + char)[-1] for char in characters)
+        total += mixed.probabilities(context + "龘")[-1] * unknown
+        assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def test_there_is_no_mixed_baseline_without_further_texts_or_validation_chapters(splits, extra):
+    chapters = [chapter for of_split in splits.values() for chapter in of_split]
+    everything = split_chapters(chapters, held_out=False)
+    for reference in (
+        Reference(splits),
+        Reference(everything, extra),
+    ):
+        assert reference.mixed_baseline is None
+        assert reference.mixed_weight is None
+        assert reference.mixed_bits_per_char("宝玉") is None
+        assert reference.baselines(["宝玉"])[1] is None
+        assert reference.baselines(["宝玉"])[0] > 0
+
+
+def test_what_is_copied_from_a_further_text_is_named(with_extra, splits, extra):
+    chapter = extra[0].chapters[2]
+    text = splits["val"][0].text[:50] + chapter.text[100:160] + splits["val"][0].text[50:80]
+    measured = with_extra.extra_overlap_index.measure(text)
+    longest = max(measured.longest, key=lambda span: span.end - span.start)
+    assert chapter.text[100:160] in text[longest.start : longest.end]
+    assert with_extra.extra_place(longest.chapter) == "后文, chapter 43"
+    line = with_extra.describe_extra_overlap(text)
+    length = longest.end - longest.start
+    assert line.startswith(
+        "recitation of the further texts: copied spans of 15+ "
+        f"{measured.copied_fraction:.1%} of the characters (held-out chapters "
+    )
+    assert line.endswith(f"longest {length} (后文, chapter 43)")
+    # The figures of the book do not know the further texts.
+    assert with_extra.overlap_index.measure(text) == Reference(splits).overlap_index.measure(text)
+    assert with_extra.human_overlap == Reference(splits).human_overlap
+
+
+def test_places_go_through_all_further_texts(splits, extra_file, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("从来没有人写过这样的句子，谁也不曾见它。\n", encoding="utf-8")
+    texts = load_extra([str(extra_file), str(short)], convert="", drop_brackets="", parts=20)
+    reference = Reference(splits, texts)
+    line = reference.describe_extra_overlap("没有人写过这样的句子，谁也不曾见它")
+    assert line.endswith("longest 17 (short, chapter 1)")
+    assert reference.describe_extra_overlap("XYZ").endswith("no character of it is in them")
+
+
+def test_without_further_texts_nothing_is_said_of_them(splits):
+    reference = Reference(splits)
+    assert reference.extra == []
+    assert reference.extra_overlap_index is None
+    assert reference.extra_human_overlap is None
+    assert reference.describe_extra_overlap("宝玉") == ""
+
+
+def test_further_texts_are_read_when_they_are_asked_for(book, recorded, here, extra_file, extra):
+    place = corpus_of(book) | {"extra": (str(extra_file),), "extra_fraction": 0.7}
+    known = recorded | {"extra": extra_report(extra)}
+    gone = place | {"extra": (str(extra_file) + ".gone",)}
+    reference = Reference.open(gone, SPLIT, known)
+    assert reference.baseline_bits_per_char("宝玉") > 0
+    with pytest.raises(UserError, match=r"^corpus\.extra: .*\.gone"):
+        reference.mixed_bits_per_char("宝玉")
+    told = []
+    assert reference.with_readable_extra(told.append).mixed_bits_per_char("宝玉") is None
+    (note,) = told
+    assert note.startswith("no 5-gram with the further texts: corpus.extra: ")
+    reference = Reference.open(place, SPLIT, known)
+    assert reference.with_readable_extra(told.append) is reference
+    assert len(told) == 1
+    assert [text.chapters for text in reference.extra] == [text.chapters for text in extra]
+    assert list(here.iterdir()) == []
+
+
+def test_a_further_text_that_has_changed_is_refused(book, recorded, extra_file, extra, tmp_path):
+    changed = tmp_path / "changed.txt"
+    changed.write_text(extra_file.read_text(encoding="utf-8") + "又。\n", encoding="utf-8")
+    place = corpus_of(book) | {"extra": (str(changed),)}
+    reference = Reference.open(place, SPLIT, recorded | {"extra": extra_report(extra)})
+    with pytest.raises(UserError, match=r"changed\.txt is not the text that the run was"):
+        _ = reference.extra

@@ -7,7 +7,6 @@ from hlm_jax.book.tokenizer import (
     SEPARATOR,
     Tokenizer,
     TokenizerError,
-    to_tokenizers,
     train_tokenizer,
 )
 from hlm_jax.book.utf8 import StreamDecoder, token_automaton
@@ -61,16 +60,8 @@ def test_options_that_the_text_needs(tokenizer):
     assert tokenizer.decode(tokenizer.encode("，：！？（）")) == "，：！？（）"
 
 
-def test_vocab_and_merges_give_the_same_ids_in_the_tokenizers_library(edition, tokenizer, tmp_path):
-    pytest.importorskip("tokenizers")
+def test_a_saved_tokenizer_opens_again(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
-    other = to_tokenizers(tmp_path)
-    text = "".join(c.text for c in edition.chapters)
-    assert other.encode(text, add_special_tokens=False).ids == tokenizer.encode(text)
-    for sample in ("宝 玉 ", "Dream of the Red Chamber", "🐉龘"):
-        ids = other.encode(sample, add_special_tokens=False).ids
-        assert ids == tokenizer.encode(sample)
-        assert other.decode(ids) == sample
     assert Tokenizer.load(tmp_path / "tokenizer.model").fingerprint == tokenizer.fingerprint
 
 

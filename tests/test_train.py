@@ -144,10 +144,9 @@ def test_the_save_comes_before_the_sample(train, tmp_path, monkeypatch):
 
 
 def test_another_config_on_the_same_workdir_is_refused_with_the_keys(train, trained):
-    done = train(trained[0], "optim.learning_rate=0.5", "seed=3")
+    done = train(trained[0], "optim.learning_rate=0.5", "seed=3", "model.n_layer=2")
     assert done.returncode == 2
-    assert "seed: 0 -> 3" in done.stderr
-    assert "optim.learning_rate: 0.003 -> 0.5" in done.stderr
+    assert "(seed: 0 -> 3; model.n_layer: 1 -> 2)" in done.stderr
     assert train(trained[0], "checkpoint.keep_latest=5").returncode == 0
 
 
@@ -164,9 +163,9 @@ def test_a_run_of_another_book_is_refused_with_both_names(train, trained, book, 
 
 def test_checkpoints_alone_are_enough_to_refuse_another_config(train, trained, tmp_path):
     shutil.copytree(trained[0] / "checkpoints", tmp_path / "checkpoints")
-    done = train(tmp_path, "optim.learning_rate=0.5")
+    done = train(tmp_path, "split.train_every=2")
     assert done.returncode == 2
-    assert "optim.learning_rate: 0.003 -> 0.5" in done.stderr
+    assert "split.train_every: 1 -> 2" in done.stderr
     assert "this run is done" in train(tmp_path).stdout
 
 
@@ -193,7 +192,7 @@ def test_the_same_book_in_another_place_is_the_same_run(train, trained, book, tm
     assert "this run is done" in done.stdout
 
 
-def test_another_tokenizer_is_refused_by_name(train, trained, tmp_path):
+def test_an_altered_tokenizer_is_refused(train, trained, tmp_path):
     workdir = shutil.copytree(trained[0], tmp_path / "copy")
     folder = workdir / "checkpoints" / "12"
     path = folder / "meta" / "metadata"
@@ -201,7 +200,7 @@ def test_another_tokenizer_is_refused_by_name(train, trained, tmp_path):
     checkpoint.write_checksums(folder)
     done = train(workdir)
     assert done.returncode == 2
-    assert "tokenizer ffffffffffff" in done.stderr
+    assert "does not match its fingerprint: the file was altered" in done.stderr
 
 
 DIVERGING = ("optim.learning_rate=1e30", "train.log_every_steps=1", "train.steps_per_dispatch=1")

@@ -8,11 +8,12 @@ import errno
 import functools
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -27,6 +28,7 @@ from hlm_jax.checkpoint import (
     first_line,
     folder_of,
     has_checksums,
+    read_meta,
     write_checksums,
 )
 from hlm_jax.training.step import LossScale, TrainState
@@ -92,17 +94,9 @@ class Checkpointer:
 
     def __init__(self, workdir: Path, *, keep_latest: int):
         self.folder = folder_of(workdir)
-
-        def score(metrics: dict[str, float]) -> float:
-            return metrics[METRIC]
-
-        # The legacy max_to_keep + best_fn deletes the newest step when validation worsens.
-        best = managers.BestN(
-            get_metric_fn=score, reverse=True, n=1, keep_checkpoints_without_metrics=False
-        )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(
-                [managers.LatestN(keep_latest), best]
+                [managers.LatestN(keep_latest), _Best(workdir)]
             ),
             cleanup_tmp_directories=True,
             create=True,
@@ -223,8 +217,14 @@ class Checkpointer:
         """The state of a step.
 
         A loss scale that only the checkpoint has is dropped; one that only `abstract` has starts
-        afresh. So a run goes on where its dtype "auto" means something else.
+        afresh. So a run goes on where its dtype "auto" means something else. In the same way an
+        average of the weights is dropped, or starts from the weights.
         """
+        averaged = any(
+            name.startswith("ema_params.")
+            for name in array_names(self.folder / str(step) / "params")
+        )
+        wanted = {"params": abstract.params} | ({"ema_params": abstract.params} if averaged else {})
         scalar = functools.partial(jax.ShapeDtypeStruct, (), sharding=abstract.step.sharding)
         moving: dict[str, Any] = {"optimizer": abstract.opt_state}
         names = array_names(self.folder / str(step) / "opt_state")
@@ -232,7 +232,7 @@ class Checkpointer:
             shapes: Any = scalar(np.float32), scalar(np.int32)
             moving["loss_scale"] = LossScale(*shapes)
         args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(_weights(abstract)),
+            params=ocp.args.StandardRestore(wanted),
             opt_state=ocp.args.StandardRestore(moving),
             meta=ocp.args.JsonRestore(),
         )
@@ -243,7 +243,9 @@ class Checkpointer:
             fresh = jax.device_put(LossScale.create(), abstract.step.sharding)
             scale = moving.get("loss_scale", fresh)
         counter = jax.device_put(np.int32(step), abstract.step.sharding)
-        ema = weights.get("ema_params")
+        ema = None
+        if abstract.ema_params is not None:
+            ema = weights.get("ema_params") or jax.tree.map(jnp.copy, weights["params"])
         return TrainState(counter, weights["params"], moving["optimizer"], ema, scale), saved.meta
 
     def _set_aside(self, step: int) -> None:
@@ -290,6 +292,33 @@ class Checkpointer:
                 "is the disk full? Make room and start again, the run resumes from its last "
                 "checkpoint"
             ) from error
+
+
+class _Best(managers.PreservationPolicy):
+    """Preserves the step with the best score, also where an earlier process saved it.
+
+    Orbax forgets the scores of steps when the process ends. Its legacy max_to_keep + best_fn would
+    delete the newest step when validation worsens.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+
+    def should_preserve(self, checkpoints: Sequence, *, context: object) -> Sequence[bool]:
+        scores = [self._score(info) for info in checkpoints]
+        known = [score for score in scores if score is not None]
+        best = scores.index(min(known)) if known else -1
+        return [number == best for number in range(len(scores))]
+
+    def _score(self, info: Any) -> float | None:
+        """What was given to the save, or else what the step's meta on disk says; finite or None."""
+        if info.metrics:
+            return info.metrics[METRIC]
+        try:
+            score = read_meta(self._workdir, info.step)["metrics"].get(METRIC)
+        except CheckpointError:  # the step is being written just now, or its meta is damaged
+            return None
+        return score if score is not None and np.isfinite(score) else None
 
 
 def _weights(state: TrainState) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class History:
         stopped = bool(patience) and worse >= patience
         return dataclasses.replace(new, evaluations_since_best=worse, stopped_early=stopped)
 
+    def resumed(self, patience: int) -> "History":
+        """The history of a run that goes on, with a patience that may be another than before."""
+        stopped = bool(patience) and self.evaluations_since_best >= patience
+        return dataclasses.replace(self, stopped_early=self.stopped_early and stopped)
+
     def as_metrics(self) -> dict[str, Any]:
         """What a checkpoint of this step holds.
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +72,25 @@ class Journal:
         total_steps: int,
         log_every_steps: int,
         tokens_per_step: int,
-        steps_per_epoch: float,
+        epoch_of: Callable[[int], float],
         learning_rate: Callable,
-        baseline: float | None,
+        baselines: Mapping[str, float],
+        changes: Sequence[tuple[int, str]],
         with_loss_scale: bool,
         val_bits_per_char: float | None,
     ) -> None:
         """Opens the record at `start_step`; records of later steps, from before, are dropped.
 
         Args:
-          baseline: bits per character of the n-gram model on the validation chapters, or None.
+          epoch_of: step -> how often the book was read by then.
+          baselines: {name: bits per character on the validation chapters} of n-gram models.
+          changes: (step, words) of what changed while the run went on.
           val_bits_per_char: the newest score from before a resumption, for the progress line.
         """
         self._total, self._every, self._tokens = total_steps, log_every_steps, tokens_per_step
-        self._steps_per_epoch, self._rate = steps_per_epoch, learning_rate
-        self._baseline, self._with_loss_scale = baseline, with_loss_scale
+        self._epoch_of, self._rate = epoch_of, learning_rate
+        self._baselines, self._with_loss_scale = dict(baselines), with_loss_scale
+        self._changes = list(changes)
         self._val = val_bits_per_char
         if self._main:
             self._writer = MetricsWriter(self.workdir, start_step=start_step)
@@ -125,7 +129,7 @@ class Journal:
             return
         tokens = (step - self._began_step) * self._tokens
         values: dict[str, float] = {
-            "epoch": step / self._steps_per_epoch,
+            "epoch": self._epoch_of(step),
             "loss": loss,
             "grad_norm": grad_norm,
             "learning_rate": float(self._rate(step - 1)),
@@ -141,9 +145,9 @@ class Journal:
         self._val = values["val_bits_per_char"]
         if self._writer:
             self._writer.write(step, **values)
+        beside = ", ".join(f"{name} {bits:.4f}" for name, bits in self._baselines.items())
         self.say(
-            f"step {step}: validation {self._val:.4f} bits/char; "
-            f"Kneser-Ney 5-gram {self._baseline:.4f} on the same chapters"
+            f"step {step}: validation {self._val:.4f} bits/char; {beside} on the same chapters"
         )
 
     def pictures(self, step: int, sample: Callable[[], str]) -> None:
@@ -155,7 +159,9 @@ class Journal:
             return
         self._finish_drawing()
         records = read_metrics(self.workdir)
-        self._drawing = self._painter.submit(plot_losses, self.workdir, records, self._baseline)
+        self._drawing = self._painter.submit(
+            plot_losses, self.workdir, records, self._baselines, self._changes
+        )
         with self.computes():
             text = sample()
         folder = self.workdir / "samples"

@@ -16,14 +16,9 @@ from hlm_jax.training.journal import Dispatch, Journal
 from hlm_jax.training.material import Material, load_material
 from hlm_jax.training.plan import Plan, prefetched
 from hlm_jax.training.program import Program, build_program
-from hlm_jax.training.record import (
-    meta_of,
-    naming_the_last_good,
-    record,
-    refuse_other_config,
-    restore,
-)
+from hlm_jax.training.record import meta_of, naming_the_last_good, record, restore
 from hlm_jax.training.report import final_report, long_run_warning
+from hlm_jax.training.start import Start
 from hlm_jax.training.stop import StopRequest, leaving_a_broken_group
 from hlm_jax.training.validation import Validation
 
@@ -48,24 +43,28 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
     workdir = Path(workdir).expanduser()
     keep_compiled_programs(workdir)
     with locked(workdir), leaving_a_broken_group(workdir), Journal(workdir) as journal:
-        refuse_other_config(workdir, config)
-        material = load_material(config)
+        start = Start.of(workdir, config)
+        config = start.config
+        material = load_material(config, start)
         journal.say(material.describe())
         program = build_program(config, material)
         journal.say(program.description)
         validation = Validation(config, material, program.model)
-        plan, meta = Plan.of(config, material), meta_of(config, material)
+        plan, meta = Plan.of(config, material), meta_of(start, material)
         # Signals stay noted until the checkpointer has closed: a second one loses no save.
         with (
             stop or StopRequest() as stop,
             Checkpointer(workdir, keep_latest=config.checkpoint.keep_latest) as checkpointer,
             naming_the_last_good(config, checkpointer),
         ):
-            state, history = restore(workdir, config, checkpointer, program, material)
+            state, history = restore(workdir, start, checkpointer, program, material)
             if not history.ended(plan.total_steps):
-                _begin(config, material, program, journal, history)
+                _begin(start, material, program, journal, history)
             else:
-                journal.say(f"this run is done: {history.step} of {plan.total_steps} steps")
+                journal.say(_done(config, history, plan.total_steps))
+            if start.base and plan.eval_every_steps:
+                with journal.pause(0), journal.computes():
+                    journal.evaluation(0, validation.run(program.reading_params(state)))
             spans = iter(()) if history.stopped_early else plan.spans(history.step)
             batches = prefetched(spans, lambda span: program.load(material, *span))
             pending: Dispatch | None = None  # with state and history, all that changes
@@ -99,11 +98,14 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
 
 
 def _begin(
-    config: ConfigDict, material: Material, program: Program, journal: Journal, history: History
+    start: Start, material: Material, program: Program, journal: Journal, history: History
 ) -> None:
     """Announces the run, records what it is and opens its journal."""
+    config = start.config
     if history.step:
         journal.say(f"resuming from step {history.step}")
+    for line in start.describe(material.stage_totals):
+        journal.say(line)
     if warning := long_run_warning(config, material.total_steps - history.step):
         journal.say(warning)
     if jax.process_index() == 0:
@@ -113,12 +115,23 @@ def _begin(
         total_steps=material.total_steps,
         log_every_steps=config.train.log_every_steps,
         tokens_per_step=config.train.batch_size * config.model.block_size,
-        steps_per_epoch=material.windows.steps_per_epoch,
+        epoch_of=lambda step: material.windows.epochs(step)[0],
         learning_rate=program.learning_rate,
-        baseline=material.baseline,
+        baselines=material.baselines,
+        changes=start.changes_by_step(),
         with_loss_scale=program.dtype == "float16",
         val_bits_per_char=history.newest.get(checkpoint.METRIC),
     )
+
+
+def _done(config: ConfigDict, history: History, total_steps: int) -> str:
+    """That nothing is left to train, and how to go on all the same."""
+    if history.stopped_early:
+        more = "it stopped early; --config.train.patience=0 goes on"
+    else:
+        key = "steps" if config.train.steps else "epochs"
+        more = f"a larger --config.train.{key} goes on"
+    return f"this run is done: {history.step} of {total_steps} steps ({more})"
 
 
 def _report(

@@ -1,18 +1,30 @@
 """Draws loss.png from the records of metrics.jsonl."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 TRAIN, HELD_OUT, BASELINE, RECITED = "#4878a8", "#c44e52", "#555555", "#8172b3"
+CHANGED = "#999999"
+LABEL = 48  # characters of a legend's line
 
 
-def plot_losses(workdir: Path, records: list[dict[str, Any]], baseline: float | None) -> Path:
+def plot_losses(
+    workdir: Path,
+    records: list[dict[str, Any]],
+    baselines: Mapping[str, float],
+    changes: Sequence[tuple[int, str]] = (),
+) -> Path:
     """Draws <workdir>/loss.png and returns its path.
 
     Panels: training and held-out loss in nats per token, bits per character of the validation
-    chapters next to the n-gram baseline, and the extracted training passages where measured.
+    chapters next to the n-gram baselines, and the extracted training passages where measured.
+
+    Args:
+      baselines: {name: bits per character on the validation chapters}.
+      changes: (step, words): a vertical line in every panel where a run went on otherwise.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # late: a cold import takes seconds
     from matplotlib.figure import Figure
@@ -47,9 +59,11 @@ def plot_losses(workdir: Path, records: list[dict[str, Any]], baseline: float | 
             xytext=(0, 8),
             ha="center",
         )
-        if baseline is not None:
-            label = f"Kneser-Ney 5-gram, {baseline:.3f}"
-            axes[1].axhline(baseline, color=BASELINE, linestyle="--", linewidth=1.2, label=label)
+        for line, (name, bits_per_char) in zip(("--", "-."), baselines.items(), strict=False):
+            label = f"{name}, {bits_per_char:.3f}"
+            axes[1].axhline(
+                bits_per_char, color=BASELINE, linestyle=line, linewidth=1.2, label=label
+            )
         axes[1].set(xlabel="step", ylabel="bits per character", title="Held-out text")
     if extracted:
         steps, percent = zip(*extracted, strict=True)
@@ -57,6 +71,14 @@ def plot_losses(workdir: Path, records: list[dict[str, Any]], baseline: float | 
         axes[2].plot(steps, percent, color=RECITED, label=label, **dots)
         axes[2].set(xlabel="step", ylabel="% of 64 passages", title="Recitation", ylim=(-2, 102))
     axes[0].set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
+    for step, words in changes:
+        label = f"step {step}: {words}"
+        label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
+        for ax in axes:
+            first = ax is axes[0]
+            ax.axvline(
+                step, color=CHANGED, linestyle=":", linewidth=1.2, label=label if first else None
+            )
     for ax in axes:
         ax.grid(alpha=0.25)
         ax.set_xlim(left=0)

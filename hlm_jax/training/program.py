@@ -19,7 +19,13 @@ from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.material import Material
 from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_whole, put_windows
 from hlm_jax.training.objective import corruption_schedule
-from hlm_jax.training.step import TrainState, abstract_state, init_state, make_step
+from hlm_jax.training.step import (
+    TrainState,
+    abstract_state,
+    init_state,
+    init_state_from,
+    make_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Program:
       model: for evaluation and samples, float32 products, as every later reader has it.
       dtype: of the products of training steps.
       mesh: the devices.
-      init_state: () -> the state before step 0.
+      init_state: the state before step 0, with the weights given to it or, for None, random ones.
       abstract_state: shapes, dtypes and shardings of the state, without arrays.
       step: (state, windows_MBL) -> (state, metrics of M steps); donates the state.
       learning_rate: step -> the rate of AdamW.
@@ -40,7 +46,7 @@ class Program:
     model: GPT
     dtype: str
     mesh: Mesh
-    init_state: Callable[[], TrainState]
+    init_state: Callable[[Params | None], TrainState]
     abstract_state: TrainState
     step: Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
     learning_rate: Callable
@@ -106,24 +112,37 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     root = jax.random.key(config.seed)
     dropout_key = jax.random.fold_in(root, 1)
     common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
-    epochs = total_steps / material.windows.steps_per_epoch
+
+    def begin(params: Params | None) -> TrainState:
+        if params is None:
+            return init_state(trained, optimizer, jax.random.fold_in(root, 0), **common)
+        return init_state_from(params, trained, optimizer, **common)
+
     kind, plural = jax.devices()[0].device_kind, "s" if mesh.size > 1 else ""
     return Program(
         model=GPT(cfg),
         dtype=dtype,
         mesh=mesh,
-        init_state=lambda: init_state(trained, optimizer, jax.random.fold_in(root, 0), **common),
+        init_state=begin,
         abstract_state=abstract_state(trained, optimizer, **common),
         step=lambda state, windows: step(state, windows, dropout_key, *teacher_params),
         learning_rate=functools.partial(_on_host, learning_rate),
         description=(
             f"model {cfg.form}: {cfg.n_parameters:,} parameters; "
             f"{material.training_tokens:,} training tokens; {total_steps:,} steps of "
-            f"{train.batch_size} x {cfg.block_size} = {epochs:.1f} epochs; "
+            f"{train.batch_size} x {cfg.block_size} = {_epochs(material)}; "
             f"{mesh.size} {kind} device{plural}\n"
             f"products in {dtype} ({dtype_reason}), attention {attention} ({attention_reason})"
         ),
     )
+
+
+def _epochs(material: Material) -> str:
+    """How often a run reads its texts, in words."""
+    book, extra = material.windows.epochs(material.total_steps)
+    if not extra:
+        return f"{book:.1f} epochs"
+    return f"{book:.1f} epochs of the book and {extra:.1f} of the further texts"
 
 
 def _on_host(schedule: Callable, step: int) -> float:

@@ -1,9 +1,8 @@
-"""What a workdir remembers of its run, so that no other run goes on in it."""
+"""What a workdir remembers of its run, and how the run goes on from it."""
 
 import contextlib
-import filecmp
+import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,49 +18,8 @@ from hlm_jax.training.history import History
 from hlm_jax.training.journal import Diverged
 from hlm_jax.training.material import Material
 from hlm_jax.training.program import Program
+from hlm_jax.training.start import Start, changes_in
 from hlm_jax.training.step import TrainState
-
-
-def refuse_other_config(workdir: Path, config: ConfigDict) -> None:
-    """Raises UserError where the workdir holds a run whose config differs; it names the keys."""
-    path = workdir / "config.json"
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})") from error
-        except ValueError:
-            raise UserError(
-                f"{path} is not JSON: delete it, the checkpoints hold the config as well"
-            ) from None
-        _refuse(workdir, saved, config)
-
-
-def _refuse(workdir: Path, saved: dict[str, Any], config: ConfigDict) -> None:
-    if changed := configs.differences(saved, configs.recorded(config)):
-        raise UserError(
-            f"{workdir} holds a run {_other_book(saved, config)}with another config "
-            f"({'; '.join(changed)}): use another --workdir{_older_text(changed)}"
-        )
-
-
-def _other_book(saved: dict[str, Any], config: ConfigDict) -> str:
-    """ "of another book (old, not new), " where the recorded book is another file; else ""."""
-    paths = configs.upgrade(saved)["corpus"]["path"], config.corpus.path
-    before, now = (os.path.realpath(path) if path else "" for path in paths)
-    both_files = os.path.isfile(before) and os.path.isfile(now)
-    if before == now or (both_files and filecmp.cmp(before, now, shallow=False)):
-        return ""
-    default = "the default edition"
-    return f"of another book ({before or default}, not {now or default}), "
-
-
-def _older_text(changed: list[str]) -> str:
-    """How to go on with a run that was trained on an earlier revision of the edition."""
-    earlier = [line for line in changed if line.startswith("corpus.revision: ")]
-    if not earlier:
-        return ""
-    return f", or go on with --config.corpus.revision={earlier[0].split()[1]}"
 
 
 def record(workdir: Path, config: ConfigDict, material: Material) -> None:
@@ -86,7 +44,7 @@ def record(workdir: Path, config: ConfigDict, material: Material) -> None:
 
 def restore(
     workdir: Path,
-    config: ConfigDict,
+    start: Start,
     checkpointer: Checkpointer,
     program: Program,
     material: Material,
@@ -94,39 +52,59 @@ def restore(
     """The newest saved state and its history, or those before step 0.
 
     Raises:
-      UserError: the checkpoint belongs to another config, text or tokenizer.
+      UserError: the checkpoint belongs to another text, or another one than `start` was undamaged.
     """
     restored = checkpointer.restore_latest(program.abstract_state)
     if restored is None:
-        return program.init_state(), History()
+        return program.init_state(start.params), History()
     state, meta = restored
-    _refuse(workdir, meta["config"], config)
     if why := difference(material.report, meta["corpus"]):
         raise UserError(
             f"the run in {workdir} was begun with another text than {material.report['name']} "
             f"({why}): give the same text with --config.corpus.path, or use another --workdir"
         )
-    ours, theirs = material.tokenizer.fingerprint, meta["tokenizer_fingerprint"]
-    if ours != theirs:
+    if why := changed_extra(material.report, meta["corpus"]):
+        raise UserError(f"the run in {workdir} was begun with {why}: use another --workdir")
+    step = int(state.step)
+    if step != start.step and (start.changes or changes_in(meta)):
+        # Which windows were read before depends on the changes of the checkpoint in use.
         raise UserError(
-            f"the checkpoint in {workdir} was made with tokenizer {theirs[:12]}, this corpus and "
-            f"config give {ours[:12]}: the SentencePiece version changed; use another --workdir"
+            f"checkpoint {start.step} in {workdir} is damaged and was set aside: start the same "
+            f"command again, the run goes on from step {step}"
         )
-    return state, History.from_metrics(int(state.step), meta["metrics"])
+    history = History.from_metrics(step, meta["metrics"])
+    return state, history.resumed(start.config.train.patience)
 
 
-def meta_of(config: ConfigDict, material: Material) -> Callable[[History], dict[str, Any]]:
+def changed_extra(report: dict[str, Any], recorded: dict[str, Any]) -> str:
+    """Which further text is another one than recorded under the same name; "" for none."""
+    before = {text["name"]: text["sha256"] for text in recorded.get("extra", ())}
+    for text in report.get("extra", ()):
+        if before.get(text["name"], text["sha256"]) != text["sha256"]:
+            return f"another text in {text['name']} of corpus.extra"
+    return ""
+
+
+def meta_of(start: Start, material: Material) -> Callable[[History], dict[str, Any]]:
     """history -> what travels with the weights of its step."""
-    baseline = {} if material.baseline is None else {"ngram_bits_per_char": material.baseline}
-    recorded = configs.recorded(config)
+    baseline: dict[str, Any] = {}
+    if material.baseline is not None:
+        baseline["ngram_bits_per_char"] = material.baseline
+    if material.mixed_baseline is not None:
+        baseline["ngram_with_extra_bits_per_char"] = material.mixed_baseline
+    recorded = configs.recorded(start.config)
+    more: dict[str, Any] = {"changes": [dataclasses.asdict(change) for change in start.changes]}
+    if material.init:
+        more["init"] = material.init
 
     def of(history: History) -> dict[str, Any]:
-        return checkpoint.make_meta(
+        meta = checkpoint.make_meta(
             config=recorded,
             tokenizer=material.tokenizer,
             corpus_report=material.report,
             metrics=history.as_metrics() | baseline,
         )
+        return meta | more
 
     return of
 

@@ -9,6 +9,7 @@ from hlm_jax.book.splits import describe_split
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import extraction, overlap
 from hlm_jax.model.shape import GPTConfig
+from hlm_jax.training.base import describe_base
 from hlm_jax.training.hardware import step_seconds
 from hlm_jax.training.history import History
 from hlm_jax.training.journal import Journal
@@ -62,11 +63,19 @@ def final_report(
             f"(step {history.best_step}); Kneser-Ney 5-gram {material.baseline:.4f}; "
             f"ratio {history.best / material.baseline:.4f}"
         )
+        if material.mixed_baseline is not None:
+            yield (
+                f"Kneser-Ney 5-gram with the further texts {material.mixed_baseline:.4f} (weight "
+                f"{material.reference.mixed_weight:.2f}, fitted on the validation chapters); "
+                f"ratio {history.best / material.mixed_baseline:.4f}"
+            )
         if history.best > material.baseline:
             yield (
                 "counting 5-grams predicts this book better than the model does: the text is short "
                 'for it, or the training was too short (README.md, "Your own book")'
             )
+    if material.init:
+        yield describe_base(material.init, material.splits)
     if material.splits["val"] or material.splits["test"]:
         yield describe_split(material.splits, material.report["chapters"])
     prompt = prompt_of(config, material)
@@ -75,6 +84,8 @@ def final_report(
     index = reference.overlap_index
     yield f"\n{prompt}{overlap.mark(text, index)}\n"
     yield overlap.describe(index.measure(text), reference.human_overlap)
+    if line := reference.describe_extra_overlap(text):
+        yield line
     for split in ("train", "val"):
         if chapters := material.splits[split]:
             yield extraction.describe(split, language_model.extraction(chapters))

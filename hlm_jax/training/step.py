@@ -57,6 +57,11 @@ def fresh_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float) -> T
     # The parameters are those of any attention, and a fused one may ask for a card.
     plain = model.clone(attention="xla")
     params = plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    return state_of(params, model, optimizer, ema_decay=ema_decay)
+
+
+def state_of(params: Params, model: GPT, optimizer, *, ema_decay: float) -> TrainState:
+    """The state before step 0 that has these weights."""
     ema = jax.tree.map(jnp.copy, params) if ema_decay else None
     scale = LossScale.create() if model.dtype == "float16" else None
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema, scale)
@@ -78,6 +83,13 @@ def init_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float, mesh:
     fresh = functools.partial(fresh_state, model, optimizer, ema_decay=ema_decay)
     layout = _layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
     return jax.jit(fresh, out_shardings=layout)(key)
+
+
+def init_state_from(params: Params, model: GPT, optimizer, *, ema_decay: float, mesh: Mesh):
+    """A TrainState over the mesh with these weights (numpy) and a new optimizer."""
+    fresh = functools.partial(state_of, model=model, optimizer=optimizer, ema_decay=ema_decay)
+    layout = _layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
+    return jax.jit(fresh, out_shardings=layout)(params)
 
 
 def _layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh) -> TrainState:
