@@ -20,7 +20,6 @@ from hlm_jax.errors import UserError
 from hlm_jax.model.layers import LAYER_NORM_EPS, RMS_NORM_EPS
 from hlm_jax.model.names import Weights, own_weights
 from hlm_jax.model.shape import GPTConfig, Params
-from hlm_jax.numbers import chapter_numbers
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -54,8 +53,7 @@ class Pretrained:
       params: nested dicts of numpy arrays, float32.
       about: where it is from, JSON-able: `kind` ("run" or "huggingface"), `path`, `step` (None
         for a folder of transformers) and `name`. Of a run also `corpus` (name and sha256 of its
-        book), `trained_on` (numbers of the chapters where its config names them, else None) and
-        `init` (what this run itself began from, or None).
+        book) and `init` (what this run itself began from, or None).
     """
 
     cfg: GPTConfig
@@ -114,17 +112,18 @@ def load_pretrained(path: str, step: str = "best") -> Pretrained:
 
 def _from_run(folder: Path, step: str) -> Pretrained:
     number, params, meta = checkpoint.read(folder, step)
-    config, corpus = meta["config"], meta["corpus"]
+    corpus = meta["corpus"]
     about = {
         "kind": "run",
         "path": os.path.abspath(folder),
         "step": number,
         "name": folder.resolve().name,
         "corpus": {"name": corpus["name"], "sha256": corpus["sha256"]},
-        "trained_on": chapter_numbers(config["split"]["train"]) or None,
         "init": meta.get("init"),
     }
-    return Pretrained(GPTConfig(**config["model"]), params, checkpoint.tokenizer_of(meta), about)
+    return Pretrained(
+        GPTConfig(**meta["config"]["model"]), params, checkpoint.tokenizer_of(meta), about
+    )
 
 
 # --- a folder in Hugging Face's layout ---

@@ -225,7 +225,6 @@ def test_a_run_gives_its_own(trained):
     assert about == found.about
     assert (about["kind"], about["step"], about["init"]) == ("run", 6, None)
     assert about["corpus"]["sha256"] == run.meta["corpus"]["sha256"]
-    assert about["trained_on"] is None
     with pytest.raises(UserError, match="no checkpoint at step 7"):
         load_pretrained(str(workdir), "7")
 
