@@ -92,7 +92,7 @@ def _model(run: Run, dtype: str, file: str) -> str:
 def _data(run: Run) -> str:
     report = run.meta["corpus"]
     lines = [
-        f"- book: {_inline(report['name'])}",
+        f"- book: {_book(run)}",
         f"- source: {_source(report['source'])}",
         f"- {report['characters']:,} characters in {report['chapters']} chapters, "
         f"sha256 {report['sha256']}",
@@ -106,6 +106,14 @@ def _data(run: Run) -> str:
     init = run.meta.get("init")
     lines += ["", *_beginning(init)] if init else []
     return "\n".join(lines)
+
+
+def _book(run: Run) -> str:
+    """The name of the book, where it is known here."""
+    name = _inline(run.meta["corpus"]["name"])
+    if run.config.corpus.path:
+        return name
+    return f"《红楼梦》 (Dream of the Red Chamber), chapters 1 to 80, edition {name}"
 
 
 def _source(source: Mapping[str, Any]) -> str:
