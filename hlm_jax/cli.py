@@ -110,7 +110,10 @@ def open_run(args: argparse.Namespace) -> "Run":
     """The run that --workdir, --step and --corpus name."""
     from hlm_jax.run import load_run
 
-    return load_run(args.workdir, args.step, args.corpus)
+    run = load_run(args.workdir, args.step, args.corpus)
+    if run.origin:
+        note(f"the run {run.origin}")
+    return run
 
 
 def reference_or_note(run: "Run") -> "Reference | None":

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from hlm_jax.conflicts import conflict
 from hlm_jax.errors import UserError
-from hlm_jax.keys import ADDED, FIXED, KEYS, REMOVED, RENAMED, WITHOUT_EFFECT, Key
+from hlm_jax.keys import ADDED, FIXED, KEYS, REMOVED, RENAMED, SHAPE, WITHOUT_EFFECT, Key
 from hlm_jax.rules import written
 
 ABSENT = "(absent)"
@@ -239,15 +239,22 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
 def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{key: (saved, now)} of every key whose values differ, except those without effect.
 
+    Where both start from another model, the shape of the model is that one's and is not compared.
+
     Args:
       saved: a recorded config of any version. Relative paths count from the current folder.
       now: the config of today, as `recorded` gives it.
     """
     before, after = flatten(upgrade(saved)), flatten(upgrade(now))
     own_book = before["corpus.path"] and after["corpus.path"]
+    further = before["corpus.extra"] or after["corpus.extra"]
     found = {}
     for name, key in KEYS.items():
         if name.startswith(WITHOUT_EFFECT) or (name == "corpus.revision" and own_book):
+            continue
+        if name in SHAPE and before["train.init_from"] and after["train.init_from"]:
+            continue
+        if name.startswith("corpus.extra_") and not further:
             continue
         pair = before[name], after[name]
         if key.rule.is_path:

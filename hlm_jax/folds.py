@@ -221,6 +221,10 @@ def _checked(config: str, overrides: Sequence[str]) -> ConfigDict:
         )
     if resolved.train.teachers:
         raise UserError("train.teachers may have read the chapters of a fold: leave it empty")
+    if resolved.train.init_from:
+        raise UserError(
+            "train.init_from names a model that has read the chapters of a fold: leave it empty"
+        )
     return resolved
 
 

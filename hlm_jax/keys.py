@@ -288,3 +288,5 @@ WITHOUT_EFFECT = (
     "sample.",
     "train.log_every_steps",
 )
+# Keys that a run with train.init_from takes from the other model, whatever the config says.
+SHAPE = tuple(name for name in KEYS if name.startswith("model.") and name != "model.dropout")

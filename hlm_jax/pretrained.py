@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from hlm_jax import checkpoint
+from hlm_jax.book.extra import extra_rows
 from hlm_jax.book.hf_tokenizer import HFTokenizer
 from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.model.layers import LAYER_NORM_EPS, RMS_NORM_EPS
 from hlm_jax.model.names import Weights, own_weights
 from hlm_jax.model.shape import GPTConfig, Params
+from hlm_jax.numbers import written_numbers
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -53,7 +55,8 @@ class Pretrained:
       params: nested dicts of numpy arrays, float32.
       about: where it is from, JSON-able: `kind` ("run" or "huggingface"), `path`, `step` (None
         for a folder of transformers) and `name`. Of a run also `corpus` (name and sha256 of its
-        book) and `init` (what this run itself began from, or None).
+        book), `extra` (rows of the further texts that it has read) and `init` (what this run itself
+        began from, or None).
     """
 
     cfg: GPTConfig
@@ -80,6 +83,27 @@ class Pretrained:
         return dataclasses.replace(self, cfg=cfg, params=params)
 
 
+def describe_base(init: Mapping[str, Any], *, held_out: bool) -> str:
+    """One line: what a run starts from, and whether its held-out figures prove anything.
+
+    Args:
+      init: what a checkpoint's meta records under `init`.
+      held_out: whether the run holds chapters out.
+    """
+    step = "" if init["step"] is None else f", step {init['step']}"
+    began = f"starts from {init['path']}{step}"
+    if not held_out:
+        return began
+    if init["seen"]:
+        which = "chapter" if len(init["seen"]) == 1 else "chapters"
+        known = f"that model has read {which} {written_numbers(init['seen'])}, held out here"
+        return f"{began}: {known}; figures on them prove nothing"
+    if init["unknown"]:
+        then = "where it has read chapters held out here, figures on them prove nothing"
+        return f"{began}: {init['unknown']}; {then}"
+    return f"{began}: no chapter held out here stands in the texts that it was trained on"
+
+
 def load_pretrained(path: str, step: str = "best") -> Pretrained:
     """Reads a run, or a folder in Hugging Face's layout.
 
@@ -91,12 +115,16 @@ def load_pretrained(path: str, step: str = "best") -> Pretrained:
       UserError: there is no such model, or it has something that this project's models have not.
     """
     folder = Path(path).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{path} is a file: name the folder of a run or of a model of transformers")
     if not folder.is_dir():
         raise UserError(
             f"{path}: no such folder; a public model must be fetched first: "
             "hf download NAME --local-dir FOLDER"
         )
-    if checkpoint.folder_of(folder).is_dir() or (folder / "folds.json").is_file():
+    if (folder / "folds.json").is_file():
+        raise UserError(f"{path} holds fold models: name one of them, such as {path}/fold-01")
+    if checkpoint.folder_of(folder).is_dir():
         return _from_run(folder, step)
     config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if "model_type" not in config:
@@ -104,6 +132,8 @@ def load_pretrained(path: str, step: str = "best") -> Pretrained:
             f"{path} is neither a run (it has no folder checkpoints) nor a model of transformers "
             f"(it has no {CONFIG} with a model_type)"
         )
+    if step not in ("best", "latest"):
+        raise UserError(f"{path} is a model of transformers, which has no steps: leave step {step}")
     try:
         return _from_transformers(folder, config)
     except UserError as error:
@@ -119,6 +149,7 @@ def _from_run(folder: Path, step: str) -> Pretrained:
         "step": number,
         "name": folder.resolve().name,
         "corpus": {"name": corpus["name"], "sha256": corpus["sha256"]},
+        "extra": extra_rows(corpus),
         "init": meta.get("init"),
     }
     return Pretrained(

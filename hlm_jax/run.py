@@ -16,6 +16,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel, sampling_of
 from hlm_jax.measures.reference import Reference
 from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.pretrained import describe_base
 
 SPLITS = ("train", "val", "test")
 
@@ -40,6 +41,18 @@ class Run(LanguageModel):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, step {self.step} of {self.workdir}>"
+
+    @property
+    def origin(self) -> str:
+        """What it started from, and what that model may have read of the held-out chapters; or "".
+
+        Empty also where every text of that model was compared and holds none of them.
+        """
+        init = self.meta.get("init")
+        if not init or not (init["seen"] or init["unknown"]):
+            return ""
+        split = self.config.split
+        return describe_base(init, held_out=bool(split.held_out or split.train or split.test))
 
     @functools.cached_property
     def reference(self) -> Reference:

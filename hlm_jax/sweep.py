@@ -105,6 +105,7 @@ def run_one(job: Job, free: list[set[int]]) -> Row:
     """
     kept = job.folder / "row.json"
     if not kept.exists():
+        _refuse_other(job, job.folder / "config.json")
         cores = free.pop()
         try:
             process.train(job.config, job.overrides, job.folder, name=repr(job.name), on=cores)
@@ -114,12 +115,26 @@ def run_one(job: Job, free: list[set[int]]) -> Row:
         partial.write_text(json.dumps(_row(job), ensure_ascii=False), encoding="utf-8")
         partial.replace(kept)
     row = json.loads(kept.read_text(encoding="utf-8"))
-    if changed := configs.differences(row["config"], job.resolved):
+    _refuse_changed(job, row["config"])
+    return row
+
+
+def _refuse_other(job: Job, path: Path) -> None:
+    """Refuses to go on with a training that was begun with another config."""
+    if path.exists():
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{path} is not JSON: delete {path.parent}") from None
+        _refuse_changed(job, saved)
+
+
+def _refuse_changed(job: Job, saved: dict[str, Any]) -> None:
+    if changed := configs.differences(saved, job.resolved):
         raise UserError(
             f"{job.folder} holds run {job.name!r} with another config ({'; '.join(changed)}): "
             "use another --workdir"
         )
-    return row
 
 
 def _row(job: Job) -> Row:
@@ -135,7 +150,7 @@ def _row(job: Job) -> Row:
     return {
         "name": job.name,
         "seed": job.seed,
-        "parameters": job.parameters,
+        "parameters": trained.model.cfg.n_parameters,
         "steps": records[-1]["step"],
         "epochs": max(r["epoch"] for r in records if "epoch" in r),
         "seconds": process.seconds(job.folder),

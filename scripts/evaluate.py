@@ -45,6 +45,8 @@ def evaluate(args) -> None:
     workdirs = ([args.workdir] if args.workdir else []) + args.ensemble
     runs = [load_run(workdir, args.step, args.corpus) for workdir in workdirs]
     run = runs[0]
+    for origin in filter(None, (run.origin for run in runs)):
+        cli.note(f"the run {origin}")
     chapters = run.read_chapters(split=args.split, text=args.text)
     texts = [chapter.text for chapter in chapters]
     needed = args.mix_ngram or not args.text
@@ -86,6 +88,7 @@ def evaluate(args) -> None:
     }
     out |= {"ensemble": [shown(r.workdir) for r in runs]} if len(runs) > 1 else {}
     out |= {"trained_on": trained} if trained else {}
+    out |= {"init": run.meta["init"]} if "init" in run.meta else {}
     first = next(iter(ways))
     out |= {"way": first} if first else {}
     out |= also.pop(first)

@@ -8,6 +8,7 @@ import shutil
 import opencc
 import pytest
 
+from hlm_jax import checkpoint
 from hlm_jax.book.corpus import Chapter, clean_text, split_chapters, write_chapters
 from hlm_jax.book.errors import CorpusError
 from hlm_jax.book.extra import describe_extra, extra_report, load_extra
@@ -266,3 +267,63 @@ def test_training_refuses_an_edition_of_its_book(train, edition, tmp_path):
     assert done.returncode == 2
     assert "holds held-out chapters of the book: its chapters 5, 10, 15, 20 hold" in done.stderr
     assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+@pytest.fixture(scope="module")
+def two_texts(edition, tmp_path_factory):
+    """Two texts of the same name in two folders."""
+    chapters = [chapter.text[:900] + "\n" for chapter in edition.chapters[30:38]]
+    folder = tmp_path_factory.mktemp("two")
+    paths = []
+    for name, texts in (("a", chapters[:4]), ("b", chapters[4:])):
+        (folder / name).mkdir()
+        paths.append(folder / name / "text.txt")
+        paths[-1].write_text("".join(texts), encoding="utf-8")
+    return paths
+
+
+def test_a_run_with_further_texts_goes_on_also_where_they_are_gone_at_the_end(
+    train, two_texts, tmp_path
+):
+    paths = [shutil.copy(path, tmp_path / f"{path.parent.name}.txt") for path in two_texts]
+    texts = "corpus.extra=" + ",".join(map(str, two_texts))
+    early = ("corpus.extra_hold=0.3", "corpus.extra_end=0.5")
+    workdir = tmp_path / "run"
+    done = train(workdir, texts, *early, "train.steps=6")
+    assert done.returncode == 0, done.stderr
+    assert "further texts: 2" in done.stdout
+    # The same texts: nothing changes, and the share ended at step 6 of 12.
+    done = train(workdir, texts, *early, "train.steps=12")
+    assert done.returncode == 0, done.stderr
+    assert "from step 6 on: train.steps 6 -> 12" in done.stdout
+    two_texts[1].unlink()
+    try:
+        done = train(workdir, texts, *early, "train.steps=12", "train.log_every_steps=2")
+        assert "this run is done" in done.stdout, done.stderr
+        # Longer, so that windows of it would be read again.
+        done = train(workdir, texts, *early, "train.steps=40")
+        assert done.returncode == 2
+        assert "leave --config.corpus.extra out" in done.stderr
+        assert checkpoint.steps_in(workdir)[-1] == 12
+        done = train(workdir, "train.steps=13")
+        assert done.returncode == 0, done.stderr
+        assert "a further text of before is left out of comparisons" in done.stdout
+    finally:
+        shutil.copy(paths[1], two_texts[1])
+
+
+def test_a_changed_further_text_is_refused(train, two_texts, tmp_path):
+    own = shutil.copy(two_texts[0], tmp_path / "own.txt")
+    words = (f"corpus.extra={own}", "corpus.extra_end=1", "train.steps=6")
+    assert train(tmp_path / "run", *words).returncode == 0
+    own.write_text(own.read_text(encoding="utf-8").replace("一", "二"), encoding="utf-8")
+    done = train(tmp_path / "run", *words, "checkpoint.keep_latest=3")
+    assert done.returncode == 2
+    assert f"{own} is not the text that the run was trained on" in done.stderr
+
+
+def test_a_further_text_that_would_never_be_read_is_refused(train, trained, two_texts, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    done = train(workdir, f"corpus.extra={two_texts[0]}", "train.steps=18")
+    assert done.returncode == 2
+    assert "corpus.extra is never trained on: its share of the windows ends" in done.stderr

@@ -184,7 +184,12 @@ def test_what_a_command_says(two, words, script):
 def test_the_final_report_of_a_run_with_test_chapters_alone(edition):
     splits = split_chapters(edition.chapters, held_out=True, test="3,5-7")
     material = SimpleNamespace(
-        baseline=None, mixed_baseline=None, init=None, splits=splits, report={"chapters": 80}
+        baseline=None,
+        mixed_baseline=None,
+        init=None,
+        holds_out=True,
+        splits=splits,
+        report={"chapters": 80},
     )
     lines = final_report(None, material, None, None, SimpleNamespace(workdir="runs/a"))
     assert "score the test chapters: python scripts/evaluate.py --workdir runs/a --split" in next(
@@ -233,6 +238,7 @@ def test_other_folds_in_the_same_folder_are_refused(two, words, trainer, book, t
         (["split.test=3"], 3, "leave split.train, split.test and tokenizer.chapters empty"),
         (["tokenizer.chapters=3"], 3, "folds decide which chapters are held out"),
         (["train.teachers=a"], 3, "train.teachers may have read the chapters of a fold"),
+        (["train.init_from=a"], 3, "train.init_from names a model that has read the chapters"),
         (["train.patience=2"], 3, "set --config.train.patience=0"),
         (["no.key=2"], 3, "unknown config key"),
     ],

@@ -159,6 +159,18 @@ def test_windows_go_on_where_the_smaller_batch_stopped(train, finished, tiny):
     )
 
 
+def test_a_longer_schedule_brings_further_texts_and_noise_back_and_says_so():
+    values = {"corpus.extra": ("x",), "train.steps": 40, "train.corrupt_inputs": 0.2}
+    values |= {"train.corrupt_anneal": 0.5, "train.corrupt_final": 0.0}
+    config = configs.replaced(configs.default_config(), values)
+    start = Start(config, 12, (Change(12, "train.steps", 12, 40),))
+    lines = start.describe([12, 40])
+    assert lines[0] == "from step 12 on: train.steps 12 -> 40"
+    assert "further texts: 0.0% at this step by the schedule of before, 66.5% from here on" in lines
+    noise = "replaced input tokens: 0.0% at this step by the schedule of before, 20.0% from here on"
+    assert noise in lines
+
+
 def test_epochs_are_counted_over_all_stages():
     values = {"train.batch_size": 4, "train.steps": 0, "train.epochs": 10, "corpus.extra": []}
     later = values | {"train.batch_size": 8}

@@ -76,7 +76,7 @@ def test_windows_are_as_short_as_the_config_says(train, trained, tmp_path):
     assert run.params["position_embedding"].shape[0] == 16
 
 
-def test_a_model_that_has_read_what_is_held_out_is_told(train, tmp_path):
+def test_a_model_that_has_read_what_is_held_out_is_told(train, script, tmp_path):
     base, workdir = tmp_path / "base", tmp_path / "run"
     everything = ("split.held_out=false", "model.vocab_size=1950")
     assert train(base, *everything, "train.steps=2").returncode == 0
@@ -84,9 +84,13 @@ def test_a_model_that_has_read_what_is_held_out_is_told(train, tmp_path):
     line = "that model has read chapters 5,10,15,20, held out here; figures on them prove nothing"
     assert out.count(line) == 2  # before the training, and next to the score
     assert checkpoint.read(workdir)[2]["init"]["seen"] == [5, 10, 15, 20]
-    # Also where that model is two runs away.
+    # Also where that model is two runs away, and gone.
+    shutil.rmtree(base)
     out = train(tmp_path / "next", FROM(workdir), "train.steps=2").stdout
     assert line in out
+    done = script("evaluate", "--workdir", tmp_path / "next", "--json")
+    assert line in done.stderr
+    assert json.loads(done.stdout)["init"]["seen"] == [5, 10, 15, 20]
 
 
 def test_a_model_whose_book_is_gone_is_not_vouched_for(train, book, tmp_path):
@@ -95,8 +99,79 @@ def test_a_model_whose_book_is_gone_is_not_vouched_for(train, book, tmp_path):
     assert train(base, f"corpus.path={own}", "train.steps=2").returncode == 0
     own.unlink()
     out = train(tmp_path / "run", FROM(base), "train.steps=2").stdout
-    assert "cannot be compared: " in out
-    assert "figures on the held-out chapters may prove nothing" in out
+    assert f"a text of {base} cannot be compared: " in out
+    assert "where it has read chapters held out here, figures on them prove nothing" in out
+
+
+@pytest.fixture(scope="module")
+def held_out_elsewhere(edition, tmp_path_factory):
+    """A text with the book's chapter 10, which the tiny run holds out, and other chapters."""
+    path = tmp_path_factory.mktemp("texts") / "further.txt"
+    chapters = [c for c in edition.chapters if c.number in (10, 41, 42)]
+    path.write_text("".join(c.text[:700] + "\n" for c in chapters), encoding="utf-8")
+    return path
+
+
+ALONE = ("corpus.extra_fraction=1.0", "corpus.extra_hold=1", "corpus.extra_end=1")
+
+
+@pytest.fixture(scope="module")
+def read_and_dropped(train, held_out_elsewhere, tmp_path_factory):
+    """A run that holds nothing out, read a further text, and went on without it."""
+    workdir = tmp_path_factory.mktemp("base") / "run"
+    words = ("split.test=11", "split.held_out=false", "train.steps=2", *ALONE)
+    words = (*words, "model.vocab_size=1900")
+    done = train(workdir, *words, f"corpus.extra={held_out_elsewhere}", "split.train=1-9")
+    assert done.returncode == 0, done.stderr
+    done = train(workdir, *words, "train.steps=4", "split.train=1-9")
+    assert "from step 2 on: corpus.extra " in done.stdout, done.stderr
+    return workdir
+
+
+def test_a_further_text_of_before_is_not_forgotten(train, read_and_dropped, tmp_path):
+    meta = checkpoint.read(read_and_dropped)[2]
+    assert "extra" not in meta["corpus"]
+    assert [row["name"] for row in meta["corpus"]["former_extra"]] == ["further"]
+    run = load_run(read_and_dropped)
+    assert "further, chapter" in run.reference.describe_extra_overlap(
+        run.reference.extra[0].chapters[0].text
+    )
+    out = train(tmp_path, FROM(read_and_dropped), "train.init_step=latest", "train.steps=2").stdout
+    assert "that model has read chapters 5,10, held out here" in out  # 10 in the further text
+    assert "with the further texts" in out  # the second baseline counts what the base has read
+    assert [r["name"] for r in checkpoint.read(tmp_path)[2]["corpus"]["former_extra"]] == [
+        "further"
+    ]
+
+
+def test_a_gone_further_text_hides_nothing_else(train, held_out_elsewhere, tmp_path):
+    own = shutil.copy(held_out_elsewhere, tmp_path / "own.txt")
+    base = tmp_path / "base"
+    words = ("split.held_out=false", "model.vocab_size=1950", "train.steps=2", *ALONE)
+    assert train(base, *words, f"corpus.extra={own}").returncode == 0
+    own.unlink()
+    out = train(tmp_path / "run", FROM(base), "train.steps=2").stdout
+    assert "that model has read chapters 5,10,15,20, held out here" in out
+
+
+def test_a_teacher_that_has_read_what_is_held_out_is_refused(train, trained, tmp_path):
+    teacher = tmp_path / "teacher"
+    words = (FROM(trained[0]), "train.steps=2")
+    assert train(teacher, *words, "split.held_out=false").returncode == 0
+    done = train(tmp_path / "run", *words, f"train.teachers={teacher}")
+    assert done.returncode == 2
+    assert f"{teacher} has read chapters 5,10,15,20, held out here: leave it out" in done.stderr
+
+
+def test_the_shape_that_the_config_names_stays_too(train, begun, trained):
+    other = ("model.n_embd=64", "model.vocab_size=1600", "model.form=qwen3", "model.dropout=0.3")
+    words = (FROM(trained[0]), *other, "train.steps=6")
+    assert "this run is done" in train(begun[0], *words).stdout
+    done = train(begun[0], *words, "model.n_layer=7")
+    assert done.returncode == 2
+    assert "(model.n_layer: 1 -> 7); its shape came from" in done.stderr
+    done = train(begun[0], *other, "train.steps=6")
+    assert f"(train.init_from: {trained[0]} -> '')" in done.stderr
 
 
 def test_an_exported_run_starts_another_one(train, trained, tmp_path):
@@ -125,11 +200,15 @@ def test_an_exported_run_starts_another_one(train, trained, tmp_path):
     assert "resuming from step 6" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("what", ["missing", "empty"])
+@pytest.mark.parametrize("what", ["missing", "empty", "file", "folds"])
 def test_no_model_is_one_line(train, tmp_path, what):
     folder = tmp_path / "base"
-    if what == "empty":
+    if what == "file":
+        folder.write_text("")
+    elif what != "missing":
         folder.mkdir()
+    if what == "folds":
+        (folder / "folds.json").write_text("{}")
     done = train(tmp_path / "run", FROM(folder))
     assert done.returncode == 2
     assert str(folder) in done.stderr

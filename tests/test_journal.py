@@ -23,6 +23,14 @@ def test_resuming_drops_what_comes_after_the_restored_step(tmp_path):
     ]
 
 
+def test_a_run_that_starts_anew_writes_its_step_0_once(tmp_path):
+    for _ in range(2):
+        writer = MetricsWriter(tmp_path, start_step=0)
+        writer.write(0, loss=1.0)
+        writer.close()
+    assert read_metrics(tmp_path) == [{"step": 0, "loss": 1.0}]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(42, "42 s"), (372, "6 min"), (13 * 3600 + 42 * 60, "13 h 42 min"), (12.2 * 86400, "12 days")],
@@ -78,9 +86,9 @@ def test_every_change_is_a_line_in_every_panel(tmp_path, monkeypatch):
     changes = [(1, "train.steps 2 -> 3"), (2, "model.dropout 0.1 -> 0.2, " + "x" * 50)]
     plot_losses(tmp_path, records, {}, changes)
     assert lines == [1, 1, 2, 2]
-    assert labels[0] == "step 1: train.steps 2 -> 3"
-    assert labels[1::2] == [None, None]
-    assert labels[2].endswith("…")
+    assert labels == ["another config from step 1, 2", None, None, None]
+    plot_losses(tmp_path, records, {}, changes[:1])
+    assert labels[4:] == ["step 1: train.steps 2 -> 3", None]
 
 
 def test_a_damaged_line_in_the_middle_is_named_and_kept(tmp_path):

@@ -318,12 +318,15 @@ def test_sweep(script, tiny, tmp_path):
         path.read_text(encoding="utf-8").replace("model.dropout=0.3", "model.dropout=0.4"),
         encoding="utf-8",
     )
-    done = script("sweep", path, "--workdir", workdir)
-    assert done.returncode == 2
-    assert (
-        "holds run 'dropout 0.3, alone' with another config (model.dropout: 0.3 -> 0.4)"
-        in done.stderr
-    )
+    for finished in (True, False):  # nor does half a training go on with them
+        if not finished:
+            (workdir / "dropout_0.3_alone-seed0" / "row.json").unlink()
+        done = script("sweep", path, "--workdir", workdir)
+        assert done.returncode == 2
+        assert (
+            "holds run 'dropout 0.3, alone' with another config (model.dropout: 0.3 -> 0.4)"
+            in done.stderr
+        )
 
 
 @pytest.mark.slow

@@ -117,6 +117,12 @@ def test_further_texts_alone():
     assert windows_before([Stage(0, 8, Share(1.0, 40, 40))], 41) == (8, 320)
 
 
+def test_the_windows_of_a_step_are_named():
+    of = mixed(Stage(0, 8, Share(0.5, 10, 10)), Stage(20, 4))
+    assert of.describe(1) == "windows 4 to 7 and windows 4 to 7 of the further texts"
+    assert of.describe(20) == "windows 120 to 123"
+
+
 def test_a_separator_starts_every_chapter(tokenizer):
     chapters = [Chapter(1, "", "宝玉笑道。"), Chapter(2, "", "黛玉听了。")]
     stream = token_stream(tokenizer, chapters)

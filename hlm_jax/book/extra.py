@@ -88,6 +88,34 @@ def extra_report(books: Sequence[Corpus]) -> list[dict[str, Any]]:
     ]
 
 
+def extra_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of all further texts that a run has read, from its corpus report.
+
+    `former_extra` are those that it reads no more, or that the model read from which it started.
+    """
+    return [*report.get("extra", ()), *report.get("former_extra", ())]
+
+
+def load_again(
+    rows: Sequence[Mapping[str, Any]], *, convert: str, drop_brackets: str, parts: int
+) -> list[Corpus]:
+    """The further texts of these rows of extra_report.
+
+    Raises:
+      CorpusError: one of them cannot be read, or is another text now.
+    """
+    texts = load_extra(
+        [row["path"] for row in rows], convert=convert, drop_brackets=drop_brackets, parts=parts
+    )
+    for row, text in zip(rows, texts, strict=True):
+        if text.report["sha256"] != row["sha256"]:
+            raise CorpusError(
+                f"corpus.extra: {row['path']} is not the text that was trained on (sha256 "
+                f"{text.report['sha256'][:12]}): put that text in its place"
+            )
+    return texts
+
+
 def describe_extra(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line for the terminal of the rows of extra_report; a second one where texts look wrong.
 

@@ -156,6 +156,16 @@ class Batches:
         of_extra = extra / self._extra.windows_per_epoch if self._extra else 0.0
         return book / self._book.windows_per_epoch, of_extra
 
+    def describe(self, step: int) -> str:
+        """Which windows the batch of a step has, such as "windows 16 to 23"."""
+        before, after = (windows_before(self._stages, at) for at in (step, step + 1))
+        named = [
+            f"windows {first} to {end - 1}{of}"
+            for first, end, of in zip(before, after, ("", " of the further texts"), strict=True)
+            if end > first
+        ]
+        return " and ".join(named)
+
     def batch_at(self, step: int, rows: slice = slice(None)) -> np.ndarray:
         """The batch of a step; `rows` picks the rows that this process reads."""
         book, extra = windows_before(self._stages, step)

@@ -10,7 +10,7 @@ from typing import Any
 from hlm_jax.book import corpus as corpora
 from hlm_jax.book.corpus import Chapter, Corpus
 from hlm_jax.book.edition import EditionError
-from hlm_jax.book.extra import load_extra
+from hlm_jax.book.extra import extra_rows, load_again
 from hlm_jax.book.files import CorpusError
 from hlm_jax.book.splits import split_chapters
 from hlm_jax.config import book_arguments
@@ -63,8 +63,9 @@ class Reference:
                 f"{where} is not the text that the run was trained on ({why}): "
                 "give that text with --corpus BOOK"
             )
-        of_extra = functools.partial(_read_extra, corpus, recorded)
-        return cls(split_chapters(book.chapters, **split), of_extra if corpus.get("extra") else ())
+        rows = extra_rows(recorded)
+        of_extra = functools.partial(_read_extra, corpus, rows) if rows else ()
+        return cls(split_chapters(book.chapters, **split), of_extra)
 
     @functools.cached_property
     def extra(self) -> list[Corpus]:
@@ -200,19 +201,11 @@ class Reference:
         )
 
 
-def _read_extra(corpus: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Corpus]:
-    """The further texts of a config's section corpus, which must be those that a run recorded."""
-    extra = load_extra(
-        corpus["extra"],
+def _read_extra(corpus: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Corpus]:
+    """The further texts that a run has recorded."""
+    return load_again(
+        rows,
         convert=corpus["convert"],
         drop_brackets=corpus.get("drop_brackets", ""),
         parts=corpus["parts"],
     )
-    known = {row["sha256"] for row in recorded.get("extra", ())}
-    for text in extra:
-        if known and text.report["sha256"] not in known:
-            raise UserError(
-                f"corpus.extra: {text.report['source']['path']} is not the text that the run was "
-                f"trained on (sha256 {text.report['sha256'][:12]}): put that text in its place"
-            )
-    return extra

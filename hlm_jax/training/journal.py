@@ -228,7 +228,8 @@ class MetricsWriter:
         import tensorboardX  # late: a cold import takes seconds
 
         self.path = workdir / "metrics.jsonl"
-        kept = [r for r in read_metrics(workdir) if r["step"] <= start_step]
+        # A run that starts anew writes its step 0 again.
+        kept = [r for r in read_metrics(workdir) if start_step and r["step"] <= start_step]
         try:
             partial = self.path.with_suffix(".partial")
             lines = "".join(json.dumps(r) + "\n" for r in kept)

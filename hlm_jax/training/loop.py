@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
         with (
             stop or StopRequest() as stop,
             Checkpointer(workdir, keep_latest=config.checkpoint.keep_latest) as checkpointer,
-            naming_the_last_good(config, checkpointer),
+            naming_the_last_good(material, checkpointer),
         ):
             state, history = restore(workdir, start, checkpointer, program, material)
             if not history.ended(plan.total_steps):

@@ -10,24 +10,19 @@ from ml_collections import ConfigDict
 from hlm_jax import config as configs
 from hlm_jax.book import corpus, report, windows
 from hlm_jax.book.corpus import Chapter
-from hlm_jax.book.extra import describe_extra, extra_report, load_extra
+from hlm_jax.book.extra import describe_extra
 from hlm_jax.book.splits import chapters_named, opening, split_chapters
-from hlm_jax.book.tokenizer import BaseTokenizer, train_tokenizer
+from hlm_jax.book.tokenizer import BaseTokenizer, TokenizerError, train_tokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.measures.extraction import PREFIXES, TOKENS, spread_windows
-from hlm_jax.measures.leakage import (
-    find_held_out,
-    find_leakage,
-    held_out_problems,
-    problems,
-    refuse,
-    refuse_held_out,
-)
+from hlm_jax.measures.leakage import find_leakage, problems, refuse
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
 from hlm_jax.numbers import written_numbers
-from hlm_jax.training.base import describe_base, with_seen
-from hlm_jax.training.start import Start
+from hlm_jax.pretrained import describe_base
+from hlm_jax.training.base import refuse_knowing_teachers, with_seen
+from hlm_jax.training.further import load_further
+from hlm_jax.training.start import Start, share_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +66,11 @@ class Material:
         return self.reference.splits
 
     @property
+    def holds_out(self) -> bool:
+        """Whether there are chapters that are not trained on."""
+        return bool(self.splits["val"] or self.splits["test"])
+
+    @property
     def baselines(self) -> dict[str, float]:
         """{name: bits per character on the validation chapters} of the n-gram models."""
         both = {"Kneser-Ney 5-gram": self.baseline, "with the further texts": self.mixed_baseline}
@@ -82,7 +82,7 @@ class Material:
         if extra := self.report.get("extra"):
             lines += "\n" + describe_extra(extra)
         if self.init:
-            lines += "\n" + describe_base(self.init, self.splits)
+            lines += "\n" + describe_base(self.init, held_out=self.holds_out)
         return lines
 
 
@@ -114,7 +114,11 @@ def load_material(config: ConfigDict, start: Start | None = None) -> Material:
     refuse(leakage)
     book.report["warnings"] += problems(leakage)
     book.report["opening"] = opening(splits)
-    extra = _extra(config, book.report, splits)
+    sha256 = book.report["sha256"]
+    init = with_seen(start.init, splits, sha256) if start.init else None
+    if init:
+        teachers = refuse_knowing_teachers(config.train.teachers, splits, sha256)
+        book.report["warnings"] += teachers
     texts = [chapter.text for chapter in splits["train"]]
     tokenizer = start.tokenizer or train_tokenizer(
         [chapter.text for chapter in _fitted_on(config, book.chapters, splits)],
@@ -124,17 +128,21 @@ def load_material(config: ConfigDict, start: Start | None = None) -> Material:
     block, train = config.model.block_size, config.train
     tokens = windows.token_stream(tokenizer, splits["train"])
     cut = windows.Windows(tokens, block_size=block, seed=config.seed)
-    extra_cut = None
-    if extra:
-        chapters = [chapter for text in extra for chapter in text.chapters]
-        stream = windows.token_stream(tokenizer, chapters)
-        extra_cut = windows.Windows(stream, block_size=block, seed=config.seed, what="corpus.extra")
     stages, totals = stages_of(start.history(), cut.windows_per_epoch)
-    reference = Reference(splits, extra=extra)
+    further = load_further(config, start, stages, totals[-1], splits)
+    book.report.update(further.report)
+    book.report["warnings"] += further.warnings
+    extra_cut = None
+    if further.texts:
+        stream = windows.token_stream(tokenizer, further.chapters)
+        extra_cut = windows.Windows(stream, block_size=block, seed=config.seed, what="corpus.extra")
+    if tokenizer.format != "sentencepiece":
+        _require_lossless(tokenizer, splits, config.sample.prompt)
+    reference = Reference(splits, extra=further.known)
     val_texts = [chapter.text for chapter in splits["val"]]
     passages = [tokenizer.encode(text) for text in texts] if train.eval_extraction else []
     tokens_given = min(TOKENS, block // 2)
-    mixed = extra and val_texts
+    mixed = further.known and val_texts
     return Material(
         report=book.report,
         reference=reference,
@@ -144,28 +152,24 @@ def load_material(config: ConfigDict, start: Start | None = None) -> Material:
         training_tokens=len(tokens),
         baseline=reference.baseline.bits_per_char(val_texts) if val_texts else None,
         mixed_baseline=reference.mixed_bits_per_char(val_texts) if mixed else None,
-        init=with_seen(start.init, splits) if start.init else None,
+        init=init,
         val_texts=val_texts,
         val_sequences=encode(tokenizer, val_texts),
         extraction_windows=spread_windows(passages, tokens_given, PREFIXES),
     )
 
 
-def _extra(
-    config: ConfigDict, report: dict[str, Any], splits: dict[str, list[Chapter]]
-) -> list[corpus.Corpus]:
-    """The further texts, none of which holds a held-out chapter; adds them to the report."""
-    if not config.corpus.extra:
-        return []
-    keys = config.corpus
-    extra = load_extra(
-        keys.extra, convert=keys.convert, drop_brackets=keys.drop_brackets, parts=keys.parts
-    )
-    held = find_held_out(extra, splits)
-    refuse_held_out(held)
-    report["warnings"] += held_out_problems(held)
-    report["extra"] = extra_report(extra)
-    return extra
+def _require_lossless(
+    tokenizer: BaseTokenizer, splits: dict[str, list[Chapter]], prompt: str
+) -> None:
+    """Refuses a book of which the tokenizer of another model alters a chapter."""
+    chapters = sorted((c for several in splits.values() for c in several), key=lambda c: c.number)
+    named = [(f"chapter {chapter.number}", chapter.text) for chapter in chapters]
+    for name, text in [*named, ("sample.prompt", prompt)]:
+        try:
+            tokenizer.encode(text)
+        except TokenizerError as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def stages_of(
@@ -185,13 +189,6 @@ def stages_of(
             left = values["train.epochs"] * windows_per_epoch
             left -= sum(windows.windows_before(stages, first))
             steps = first + max(0, -(-left // batch))
-        share = None
-        if values["corpus.extra"]:
-            share = windows.Share(
-                values["corpus.extra_fraction"],
-                hold=values["corpus.extra_hold"] * steps,
-                end=values["corpus.extra_end"] * steps,
-            )
-        stages.append(windows.Stage(first, batch, share))
+        stages.append(windows.Stage(first, batch, share_of(values, steps)))
         totals.append(steps)
     return stages, totals

@@ -8,7 +8,7 @@ import numpy as np
 
 TRAIN, HELD_OUT, BASELINE, RECITED = "#4878a8", "#c44e52", "#555555", "#8172b3"
 CHANGED = "#999999"
-LABEL = 48  # characters of a legend's line
+LABEL = 36  # characters of a change that a legend shows
 
 
 def plot_losses(
@@ -71,14 +71,10 @@ def plot_losses(
         axes[2].plot(steps, percent, color=RECITED, label=label, **dots)
         axes[2].set(xlabel="step", ylabel="% of 64 passages", title="Recitation", ylim=(-2, 102))
     axes[0].set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
-    for step, words in changes:
-        label = f"step {step}: {words}"
-        label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
+    for number, (step, _) in enumerate(changes):
         for ax in axes:
-            first = ax is axes[0]
-            ax.axvline(
-                step, color=CHANGED, linestyle=":", linewidth=1.2, label=label if first else None
-            )
+            words = _changed(changes) if ax is axes[0] and number == 0 else None
+            ax.axvline(step, color=CHANGED, linestyle=":", linewidth=1.2, label=words)
     for ax in axes:
         ax.grid(alpha=0.25)
         ax.set_xlim(left=0)
@@ -91,3 +87,11 @@ def plot_losses(
     figure.savefig(partial)
     partial.replace(path)
     return path
+
+
+def _changed(changes: Sequence[tuple[int, str]]) -> str:
+    """The legend's line for all changes, which cover no curve then; short words are shown."""
+    (step, words), *others = changes
+    if not others and len(words) <= LABEL:
+        return f"step {step}: {words}"
+    return f"another config from step {', '.join(str(step) for step, _ in changes)}"

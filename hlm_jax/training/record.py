@@ -63,8 +63,6 @@ def restore(
             f"the run in {workdir} was begun with another text than {material.report['name']} "
             f"({why}): give the same text with --config.corpus.path, or use another --workdir"
         )
-    if why := changed_extra(material.report, meta["corpus"]):
-        raise UserError(f"the run in {workdir} was begun with {why}: use another --workdir")
     step = int(state.step)
     if step != start.step and (start.changes or changes_in(meta)):
         # Which windows were read before depends on the changes of the checkpoint in use.
@@ -74,15 +72,6 @@ def restore(
         )
     history = History.from_metrics(step, meta["metrics"])
     return state, history.resumed(start.config.train.patience)
-
-
-def changed_extra(report: dict[str, Any], recorded: dict[str, Any]) -> str:
-    """Which further text is another one than recorded under the same name; "" for none."""
-    before = {text["name"]: text["sha256"] for text in recorded.get("extra", ())}
-    for text in report.get("extra", ()):
-        if before.get(text["name"], text["sha256"]) != text["sha256"]:
-            return f"another text in {text['name']} of corpus.extra"
-    return ""
 
 
 def meta_of(start: Start, material: Material) -> Callable[[History], dict[str, Any]]:
@@ -95,7 +84,7 @@ def meta_of(start: Start, material: Material) -> Callable[[History], dict[str, A
     recorded = configs.recorded(start.config)
     more: dict[str, Any] = {"changes": [dataclasses.asdict(change) for change in start.changes]}
     if material.init:
-        more["init"] = material.init
+        more |= {"init": material.init, "asked": dict(start.asked)}
 
     def of(history: History) -> dict[str, Any]:
         meta = checkpoint.make_meta(
@@ -110,7 +99,7 @@ def meta_of(start: Start, material: Material) -> Callable[[History], dict[str, A
 
 
 @contextlib.contextmanager
-def naming_the_last_good(config: ConfigDict, checkpointer: Checkpointer) -> Iterator[None]:
+def naming_the_last_good(material: Material, checkpointer: Checkpointer) -> Iterator[None]:
     """Adds to the error of a diverged run where it can go on, and what to try."""
     try:
         yield
@@ -118,10 +107,9 @@ def naming_the_last_good(config: ConfigDict, checkpointer: Checkpointer) -> Iter
         with contextlib.suppress(checkpoint.CheckpointError):  # the divergence is the news
             checkpointer.wait()
         saved = checkpoint.steps_in(checkpointer.folder.parent)
-        first = (error.step - 1) * config.train.batch_size
         raise UserError(
-            f"{error} (batch {error.step - 1}: windows {first} to "
-            f"{first + config.train.batch_size - 1}); the last good checkpoint is "
+            f"{error} (batch {error.step - 1}: {material.windows.describe(error.step - 1)}); the "
+            "last good checkpoint is "
             f"{f'step {saved[-1]}' if saved else 'none'}. Try a lower "
             "--config.optim.learning_rate, more --config.optim.warmup_steps or a smaller "
             "--config.optim.grad_clip_norm, in another --workdir"

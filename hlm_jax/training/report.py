@@ -9,7 +9,7 @@ from hlm_jax.book.splits import describe_split
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import extraction, overlap
 from hlm_jax.model.shape import GPTConfig
-from hlm_jax.training.base import describe_base
+from hlm_jax.pretrained import describe_base
 from hlm_jax.training.hardware import step_seconds
 from hlm_jax.training.history import History
 from hlm_jax.training.journal import Journal
@@ -75,8 +75,8 @@ def final_report(
                 'for it, or the training was too short (README.md, "Your own book")'
             )
     if material.init:
-        yield describe_base(material.init, material.splits)
-    if material.splits["val"] or material.splits["test"]:
+        yield describe_base(material.init, held_out=material.holds_out)
+    if material.holds_out:
         yield describe_split(material.splits, material.report["chapters"])
     prompt = prompt_of(config, material)
     text = write_sample(language_model, config, prompt).removeprefix(prompt)

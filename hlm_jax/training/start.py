@@ -17,16 +17,14 @@ from ml_collections import ConfigDict
 from hlm_jax import checkpoint
 from hlm_jax import config as configs
 from hlm_jax.book.tokenizer import BaseTokenizer
+from hlm_jax.book.windows import Share
 from hlm_jax.errors import UserError
-from hlm_jax.keys import KEYS, RECORDED
-from hlm_jax.model.shape import GPTConfig, Params
+from hlm_jax.keys import KEYS, RECORDED, SHAPE
+from hlm_jax.model.shape import Params
 from hlm_jax.pretrained import Pretrained, load_pretrained
 from hlm_jax.rules import written
+from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.optim import make_schedule
-
-SHAPE = [
-    f"model.{field.name}" for field in dataclasses.fields(GPTConfig) if field.name != "dropout"
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Start:
       tokenizer: of the checkpoint or of the other model; None where it is to be trained.
       base: the other model, for a new run; None otherwise.
       init: what is known of the other model (pretrained.Pretrained.about), or None.
+      asked: {key: value} of the shape that the config names, where another model has another one.
+      report: the corpus report of the checkpoint; empty for a new run.
     """
 
     config: ConfigDict
@@ -61,6 +61,8 @@ class Start:
     tokenizer: BaseTokenizer | None = None
     base: Pretrained | None = None
     init: Mapping[str, Any] | None = None
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    report: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, workdir: Path, config: ConfigDict) -> "Start":
@@ -76,8 +78,10 @@ class Start:
             refuse_other_config(workdir, start.config)
             return start
         step, meta = found
-        saved = meta["config"]
-        if config.train.init_from and saved["train"]["init_from"]:
+        saved, asked = meta["config"], meta.get("asked", {})
+        if saved["train"]["init_from"]:
+            if config.train.init_from:
+                _refuse_other_shape(workdir, config, asked)
             config = _with_shape(config, configs.flatten(saved))
         refuse_other_config(workdir, config)
         refuse_changes(workdir, saved, config)
@@ -89,6 +93,8 @@ class Start:
             (*changes_in(meta), *(change for change in new if KEYS[change.key].resume == RECORDED)),
             checkpoint.tokenizer_of(meta),
             init=meta.get("init"),
+            asked=asked,
+            report=meta["corpus"],
         )
 
     @classmethod
@@ -98,7 +104,14 @@ class Start:
         base = load_pretrained(config.train.init_from, config.train.init_step)
         base = base.shortened(min(base.cfg.block_size, config.model.block_size))
         shape = {f"model.{name}": value for name, value in dataclasses.asdict(base.cfg).items()}
-        return cls(_with_shape(config, shape), tokenizer=base.tokenizer, base=base, init=base.about)
+        values = configs.flatten(config)
+        return cls(
+            _with_shape(config, shape),
+            tokenizer=base.tokenizer,
+            base=base,
+            init=base.about,
+            asked={name: values[name] for name in SHAPE},
+        )
 
     @property
     def params(self) -> Params | None:
@@ -139,15 +152,21 @@ class Start:
             return []
         lines = [f"from step {self.step} on: {', '.join(map(str, self.new_changes))}"]
         (_, old), (_, new) = self.history()[-2:]
-        before, now = (
-            _rates(values, total) for values, total in zip((old, new), totals[-2:], strict=True)
-        )
+        pairs = list(zip((old, new), totals[-2:], strict=True))
+        before, now = (_rates(values, total) for values, total in pairs)
         last = totals[-1]
         if before(self.step) != now(self.step) or before(last) != now(last):
             lines.append(
                 f"learning rate: {before(self.step):.3g} at this step by the schedule of before, "
                 f"{now(self.step):.3g} from here on, {now(last - 1):.3g} at the last step, {last}"
             )
+        for name, part in (("further texts", _share), ("replaced input tokens", _noise)):
+            was, becomes = (part(values, total, self.step) for values, total in pairs)
+            if abs(was - becomes) > 1e-6:
+                lines.append(
+                    f"{name}: {was:.1%} at this step by the schedule of before, {becomes:.1%} from "
+                    "here on"
+                )
         return lines
 
 
@@ -163,8 +182,46 @@ def _rates(values: Mapping[str, Any], total: int):
     return lambda step: float(schedule(step))
 
 
+def share_of(values: Mapping[str, Any], total: int) -> Share | None:
+    """What further texts have of the windows, by the config's values; None without."""
+    if not values["corpus.extra"]:
+        return None
+    hold, end = (values[f"corpus.extra_{name}"] * total for name in ("hold", "end"))
+    return Share(values["corpus.extra_fraction"], hold, end)
+
+
+def _share(values: Mapping[str, Any], total: int, step: int) -> float:
+    share = share_of(values, total)
+    return share.before(step + 1) - share.before(step) if share else 0.0
+
+
+def _noise(values: Mapping[str, Any], total: int, step: int) -> float:
+    schedule = corruption_schedule(
+        rate=values["train.corrupt_inputs"],
+        final=values["train.corrupt_final"],
+        anneal=values["train.corrupt_anneal"],
+        total_steps=total,
+    )
+    return float(schedule(step)) if schedule else 0.0
+
+
 def _with_shape(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     return configs.replaced(config, {name: values[name] for name in SHAPE})
+
+
+def _refuse_other_shape(workdir: Path, config: ConfigDict, asked: Mapping[str, Any]) -> None:
+    """Refuses another shape than the config named when the run began, though neither is in use."""
+    values = configs.flatten(config)
+    changed = [
+        f"{name}: {written(before)} -> {written(values[name])}"
+        for name, before in asked.items()
+        if values[name] != before
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with another config ({'; '.join(changed)}); its shape came "
+            "from the model of train.init_from and stays: leave these keys as they were"
+        )
 
 
 def newest_meta(workdir: Path) -> tuple[int, dict[str, Any]] | None:
