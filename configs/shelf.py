@@ -1,7 +1,7 @@
 """For two CPU cores and an hour, with further novels: 5 layers x 320 by the recipe of small.py.
 
 Command:  python -m hlm_jax.train --config configs/shelf.py --workdir runs/shelf \\
-            --config.corpus.extra=NOVEL.txt,NOVEL.txt
+            --config.corpus.extra=A.txt,B.txt
 Time:     unknown; meant for two CPU cores and an hour.
 Result:   unknown.
 """
@@ -16,5 +16,6 @@ def get_config() -> ConfigDict:
     config.model.update(n_layer=5, n_head=5, n_embd=320)
     config.optim.update(weight_decay=0.5)
     config.train.update(steps=5500, ema_decay=0.998)
+    config.corpus.update(extra=("NOVELS",))  # to be set on the command line
     config.corpus.update(extra_fraction=0.7, extra_hold=0.3, extra_end=0.55)
     return config

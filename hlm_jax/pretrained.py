@@ -126,6 +126,9 @@ def load_pretrained(path: str, step: str = "best") -> Pretrained:
         raise UserError(f"{path} holds fold models: name one of them, such as {path}/fold-01")
     if checkpoint.folder_of(folder).is_dir():
         return _from_run(folder, step)
+    for run in (folder.parent, folder.parent.parent):
+        if checkpoint.folder_of(run) in (folder.resolve(), folder.resolve().parent):
+            raise UserError(f"{path} lies in the run {run}: name that, and its step alone")
     config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if "model_type" not in config:
         raise UserError(

@@ -46,6 +46,21 @@ def test_the_card_has_the_baseline_with_further_texts(trained):
     assert "| the same, with the further texts | 5.8884 |" in card_of(run, metrics=metrics)
 
 
+def test_the_card_tells_of_further_texts_and_of_changes(trained):
+    run = load_run(trained[0])
+    assert "A language model of one book in the form" in card_of(run)
+    row = {"name": "儒林外史", "path": "/x/儒林外史.txt", "sha256": "0"}
+    changes = [
+        {"step": 6, "key": "train.steps", "before": 6, "after": 12},
+        {"step": 6, "key": "corpus.extra", "before": ["/x/儒林外史.txt"], "after": []},
+    ]
+    text = card_of(run, corpus=run.meta["corpus"] | {"former_extra": [row]}, changes=changes)
+    assert "trained on further texts first" in text
+    assert "trained on and never scored: 儒林外史\n" in text
+    assert "- from step 6 on: train.steps 6 -> 12\n" in text
+    assert "/x/" not in text
+
+
 def test_the_card_of_a_run_without_held_out_chapters(trained):
     run = load_run(trained[0])
     assert "how it does on unseen text is not known" in card_of(run, metrics={})

@@ -203,6 +203,21 @@ def test_other_books_and_further_chapters_of_the_same_novel_pass(edition, splits
     assert held_out_problems(found) == []
 
 
+def test_a_folder_with_a_file_for_each_chapter_is_to_be_copied_without_them(
+    edition, splits, other_edition, tmp_path
+):
+    folder = write_chapters(load(other_edition)[0], tmp_path / "chapters")
+    with pytest.raises(UserError, match=r"give a copy of that folder without their files$"):
+        refuse_held_out(find_held_out(load(folder), splits))
+
+
+def test_gaps_in_a_further_text_are_in_the_report_alone(tmp_path):
+    path = written(tmp_path / "b.txt", book(*HEADINGS[:6], *HEADINGS[8:]))
+    rows = extra_report(load(path))
+    assert any(line.startswith("gap: no chapter 7") for line in rows[0]["warnings"])
+    assert "warning" not in describe_extra(rows)
+
+
 def test_where_nothing_is_held_out_an_edition_is_welcome(edition, other_edition):
     splits = split_chapters(edition.chapters[:20], held_out=False)
     assert find_held_out(load(other_edition), splits) == ()
@@ -226,6 +241,7 @@ def run_with_extra(train, extra_file, tmp_path_factory):
     return workdir, done
 
 
+@pytest.mark.slow
 def test_scores_stand_beside_both_baselines(run_with_extra, script):
     workdir, _ = run_with_extra
     done = script("evaluate", "--workdir", workdir, "--json", "--per_chapter")
@@ -238,6 +254,7 @@ def test_scores_stand_beside_both_baselines(run_with_extra, script):
         assert f"{row[name]:.4f}, ratio {row['bits_per_char'] / row[name]:.4f}" in said
 
 
+@pytest.mark.slow
 def test_a_further_text_that_is_gone_costs_one_note(run_with_extra, extra_file, script, tmp_path):
     workdir, _ = run_with_extra
     kept = tmp_path / "kept.txt"
@@ -282,6 +299,7 @@ def two_texts(edition, tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 def test_a_run_with_further_texts_goes_on_also_where_they_are_gone_at_the_end(
     train, two_texts, tmp_path
 ):

@@ -105,6 +105,7 @@ def test_every_kind_of_change_is_recorded_with_its_step(train, finished):
     assert [c["step"] for c in meta(finished)["changes"]] == [12] * 8 + [14] * 2
 
 
+@pytest.mark.slow
 def test_the_best_step_of_before_stays_when_going_on_makes_it_worse(train, finished):
     best = checkpoint.resolve_step(finished, "best")
     went_on(train, finished, "train.steps=30", "optim.learning_rate=1.0")
@@ -143,6 +144,7 @@ def test_the_tokenizer_of_the_checkpoint_is_used(train, finished, monkeypatch):
     went_on(train, finished, "train.steps=13")
 
 
+@pytest.mark.slow
 def test_windows_go_on_where_the_smaller_batch_stopped(train, finished, tiny):
     went_on(train, finished, "train.steps=14", "train.batch_size=16")
     words = [word.removeprefix("--config.") for word in tiny]
@@ -196,6 +198,7 @@ def test_the_history_of_a_config_is_told_backwards():
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_goes_on_without_patience(train, tmp_path):
     still = ("optim.learning_rate=0.0", "train.eval_every_steps=2", "train.steps=14")
     out = train(tmp_path, *still, "train.patience=2").stdout
@@ -214,6 +217,7 @@ def test_an_early_stop_holds_as_long_as_patience_says_so(patience, stopped):
     assert history.resumed(patience).stopped_early is stopped
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_of_a_changed_run_loses_nothing(train, finished):
     went_on(train, finished, "train.steps=18")
     folder = finished / "checkpoints"

@@ -35,6 +35,8 @@ def test_weights_shape_and_tokenizer_come_from_the_other_run(begun, trained):
     same = dict(before.config.model) | {"dropout": 0.3}
     assert dict(after.config.model) == same
     assert f"starts from {trained[0]}, step " in out
+    assert "not in use, as that model has its own: model.form=qwen3 (is gpt2), " in out
+    assert "tokens a character" in out
 
 
 def test_the_optimizer_is_new_and_the_weights_move(begun, trained):
@@ -49,6 +51,7 @@ def test_the_optimizer_is_new_and_the_weights_move(begun, trained):
     assert steps == [0.003, 0.003]
 
 
+@pytest.mark.slow
 def test_the_other_model_is_needed_at_the_start_alone(train, trained, begun, tmp_path):
     base, workdir = tmp_path / "base", tmp_path / "run"
     shutil.copytree(trained[0], base)
@@ -61,6 +64,7 @@ def test_the_other_model_is_needed_at_the_start_alone(train, trained, begun, tmp
     assert (init["kind"], init["path"], init["seen"]) == ("run", str(base), [])
 
 
+@pytest.mark.slow
 def test_a_step_of_the_other_run_can_be_named(train, trained, tmp_path):
     done = train(tmp_path / "run", FROM(trained[0]), "train.init_step=6", "train.steps=3")
     assert f"starts from {trained[0]}, step 6: no chapter held out here" in done.stdout
@@ -69,6 +73,7 @@ def test_a_step_of_the_other_run_can_be_named(train, trained, tmp_path):
     assert "no checkpoint at step 7" in done.stderr
 
 
+@pytest.mark.slow
 def test_windows_are_as_short_as_the_config_says(train, trained, tmp_path):
     assert train(tmp_path, FROM(trained[0]), "model.block_size=16", "train.steps=3").returncode == 0
     run = load_run(tmp_path)
@@ -76,6 +81,7 @@ def test_windows_are_as_short_as_the_config_says(train, trained, tmp_path):
     assert run.params["position_embedding"].shape[0] == 16
 
 
+@pytest.mark.slow
 def test_a_model_that_has_read_what_is_held_out_is_told(train, script, tmp_path):
     base, workdir = tmp_path / "base", tmp_path / "run"
     everything = ("split.held_out=false", "model.vocab_size=1950")
@@ -93,6 +99,7 @@ def test_a_model_that_has_read_what_is_held_out_is_told(train, script, tmp_path)
     assert json.loads(done.stdout)["init"]["seen"] == [5, 10, 15, 20]
 
 
+@pytest.mark.slow
 def test_a_model_whose_book_is_gone_is_not_vouched_for(train, book, tmp_path):
     own = shutil.copy(book, tmp_path / "own.txt")
     base = tmp_path / "base"
@@ -128,6 +135,7 @@ def read_and_dropped(train, held_out_elsewhere, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_further_text_of_before_is_not_forgotten(train, read_and_dropped, tmp_path):
     meta = checkpoint.read(read_and_dropped)[2]
     assert "extra" not in meta["corpus"]
@@ -144,6 +152,7 @@ def test_a_further_text_of_before_is_not_forgotten(train, read_and_dropped, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_gone_further_text_hides_nothing_else(train, held_out_elsewhere, tmp_path):
     own = shutil.copy(held_out_elsewhere, tmp_path / "own.txt")
     base = tmp_path / "base"
@@ -154,6 +163,7 @@ def test_a_gone_further_text_hides_nothing_else(train, held_out_elsewhere, tmp_p
     assert "that model has read chapters 5,10,15,20, held out here" in out
 
 
+@pytest.mark.slow
 def test_a_teacher_that_has_read_what_is_held_out_is_refused(train, trained, tmp_path):
     teacher = tmp_path / "teacher"
     words = (FROM(trained[0]), "train.steps=2")
@@ -198,6 +208,22 @@ def test_an_exported_run_starts_another_one(train, trained, tmp_path):
     shutil.rmtree(folder)
     done = train(tmp_path / "run", FROM(folder), "train.steps=9")
     assert "resuming from step 6" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/12"])
+def test_a_folder_inside_a_run_is_told_from_the_run(train, trained, tmp_path, inside):
+    done = train(tmp_path / "run", FROM(trained[0] / inside))
+    assert done.returncode == 2
+    assert f"lies in the run {trained[0]}: name that" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_beginning_that_was_better_is_told_at_the_end(train, trained, tmp_path):
+    words = (FROM(trained[0]), "train.steps=6", "optim.learning_rate=0.5")
+    before = load_run(trained[0]).meta["metrics"]["val_bits_per_char"]
+    line = f"the model that it started from has {before:.4f}, less than every checkpoint"
+    assert line in train(tmp_path, *words).stdout
+    assert line in train(tmp_path, *words).stdout  # also when there is nothing left to do
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file", "folds"])

@@ -337,7 +337,7 @@ def test_other_folders_are_refused(tmp_path, folder):
     with pytest.raises(UserError, match=r"no config.json with a model_type"):
         load_pretrained(empty)
     (empty / "folds.json").write_text("{}")
-    with pytest.raises(UserError, match="fold models, not one run"):
+    with pytest.raises(UserError, match="holds fold models: name one of them"):
         load_pretrained(empty)
 
 

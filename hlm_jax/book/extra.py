@@ -1,6 +1,7 @@
 """Further texts beside the book: read and cleaned like it, trained on and never scored."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from hlm_jax.book.corpus import EDITION, Corpus, load_corpus
 from hlm_jax.book.errors import CorpusError
 from hlm_jax.errors import UserError
+
+# A chapter that a further text lacks, perhaps left out on purpose: in the report, not worth a line.
+_LACKING = re.compile(r"^gap: |: no file has number ")
 
 
 def load_extra(
@@ -132,10 +136,10 @@ def describe_extra(rows: Sequence[Mapping[str, Any]]) -> str:
         (row["name"], line)
         for row in rows
         for line in row["warnings"]
-        if not line.startswith("note: ")
+        if not line.startswith("note: ") and not _LACKING.search(line)
     ]
     if doubtful:
         name, line = doubtful[0]
         more = f" ({len(doubtful) - 1} more in corpus.json)" if len(doubtful) > 1 else ""
-        lines.append(f"  warning: {name}: {line}{more}")
+        lines.append(f"  warning: {name}: {line.removeprefix(f'{name}: ')}{more}")
     return "\n".join(lines)

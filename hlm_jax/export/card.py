@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hlm_jax.book.corpus import EDITION
+from hlm_jax.book.extra import extra_rows
 from hlm_jax.book.splits import describe_split
 from hlm_jax.book.tokenizer import SEPARATOR
 from hlm_jax.errors import UserError
 from hlm_jax.export.recitation import Recitation
+from hlm_jax.keys import KEYS
 from hlm_jax.numbers import written_numbers
+from hlm_jax.rules import written
 from hlm_jax.run import Run
 
 UNKNOWN = "unknown"
@@ -80,13 +84,21 @@ def _model(run: Run, dtype: str, file: str) -> str:
     cfg = run.model.cfg
     form = {"gpt2": "GPT-2", "qwen3": "Qwen3"}[cfg.form]
     return (
-        f"A language model of one book in the form of {form}: {cfg.n_parameters:,} parameters, "
-        f"{cfg.n_layer} layers, {cfg.n_head} heads, width {cfg.n_embd}, {cfg.vocab_size:,} tokens, "
-        f"{cfg.block_size} positions.\n"
+        f"A language model of {_of_what(run)} in the form of {form}: "
+        f"{cfg.n_parameters:,} parameters, {cfg.n_layer} layers, {cfg.n_head} heads, width "
+        f"{cfg.n_embd}, {cfg.vocab_size:,} tokens, {cfg.block_size} positions.\n"
         f"`{file}` holds the weights of step {run.step} as {dtype}.\n"
         "It writes on; it follows no instructions and answers no questions.\n"
         "It was trained and exported by hlm-jax."
     )
+
+
+def _of_what(run: Run) -> str:
+    if "init" in run.meta:
+        return "a book, begun from another model,"
+    if extra_rows(run.meta["corpus"]):
+        return "a book, trained on further texts first,"
+    return "one book"
 
 
 def _data(run: Run) -> str:
@@ -99,9 +111,15 @@ def _data(run: Run) -> str:
     ]
     if convert := run.config.corpus.convert:
         lines.append(f"- converted by OpenCC's {convert}")
-    if extra := run.config.corpus.extra:
-        names = ", ".join(_inline(Path(path).name) for path in extra)
+    if extra := extra_rows(report):
+        names = ", ".join(_inline(row["name"]) for row in extra)
         lines.append(f"- further texts, trained on and never scored: {names}")
+    for change in run.meta.get("changes", ()):
+        if not KEYS[change["key"]].rule.is_path:
+            key, before, after = (change[name] for name in ("key", "before", "after"))
+            lines.append(
+                f"- from step {change['step']} on: {key} {written(before)} -> {written(after)}"
+            )
     lines.append(f"- {_splits(run)}")
     init = run.meta.get("init")
     lines += ["", *_beginning(init)] if init else []
@@ -110,9 +128,12 @@ def _data(run: Run) -> str:
 
 def _book(run: Run) -> str:
     """The name of the book, where it is known here."""
-    name = _inline(run.meta["corpus"]["name"])
-    if run.config.corpus.path:
-        return name
+    return _named(run.meta["corpus"]["name"])
+
+
+def _named(name: str) -> str:
+    if name != EDITION:
+        return _inline(name)
     return f"《红楼梦》 (Dream of the Red Chamber), chapters 1 to 80, edition {name}"
 
 
@@ -146,7 +167,7 @@ def _beginning(init: Mapping[str, Any]) -> list[str]:
     while model:
         name = _inline(model["name"])
         if model["kind"] == "run":
-            of = _inline(model["corpus"]["name"])
+            of = _named(model["corpus"]["name"])
             lines.append(f"The training began with the run {name}, trained on {of}.")
         else:
             lines.append(f"The training began with {name}, a model of others.")
@@ -199,6 +220,8 @@ def _licence(run: Run, licence: str) -> str:
         else "Whether the book is in the public domain, and on which terms its digital text may be "
         "used, is not known to the program that wrote this card."
     )
+    if extra_rows(run.meta["corpus"]) or "init" in run.meta:
+        about += "\nNothing is known here about the rights in further texts, or in a model before."
     return f"{said}\n{about}\nA model of one book can recite parts of it: see Recitation."
 
 
@@ -252,7 +275,7 @@ def _limits(run: Run) -> str:
     block = run.model.cfg.block_size
     lines = [
         f"- It reads at most {block} tokens; longer text must be cut by the reader.",
-        "- It was trained to continue one book: its vocabulary, names and views are the book's.",
+        "- It was trained to continue a book: its names and views are those of what it has read.",
     ]
     if run.tokenizer.format == "sentencepiece":
         lines.append(

@@ -12,6 +12,7 @@ one 24-gram.
 import dataclasses
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -187,11 +188,15 @@ def refuse_held_out(found: Sequence[Held]) -> None:
     verb = "holds" if len(set(places)) == 1 else "hold"
     more = f" (so does {texts[1][0]})" if len(texts) == 2 else ""
     more = f" (so do {len(texts) - 1} more texts)" if len(texts) > 2 else more
+    how = (
+        "give a copy of that folder without their files"
+        if Path(path).is_dir()
+        else f"python scripts/book.py {shlex.quote(path)} --write DIR writes one file per chapter; "
+        "delete those files and give DIR"
+    )
     raise UserError(
         f"{path} holds held-out chapters of the book{more}: its {_few(places)} {verb} {theirs}, "
-        f"{share} of each word for word; leave them out of corpus.extra: "
-        f"python scripts/book.py {shlex.quote(path)} --write DIR writes one file per chapter; "
-        "delete those files and give DIR"
+        f"{share} of each word for word; leave them out of corpus.extra: {how}"
     )
 
 

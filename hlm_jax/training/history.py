@@ -19,6 +19,7 @@ class History:
       best_step: the step of the best score.
       evaluations_since_best: evaluations after it, or in all where there is none.
       stopped_early: whether `train.patience` ended the run.
+      initial: validation bits per character of the model that the run started from, or None.
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class History:
     best_step: int | None = None
     evaluations_since_best: int = 0
     stopped_early: bool = False
+    initial: float | None = None
 
     def ended(self, total_steps: int) -> bool:
         """Whether nothing is left to train."""
@@ -67,6 +69,8 @@ class History:
             metrics["evaluations_since_best"] = self.evaluations_since_best
         if self.stopped_early:
             metrics["stopped_early"] = True
+        if self.initial is not None:
+            metrics[f"initial_{METRIC}"] = self.initial
         return metrics
 
     @classmethod
@@ -76,6 +80,7 @@ class History:
         best, best_step = metrics.pop(f"best_{METRIC}", None), metrics.pop("best_step", None)
         worse = metrics.pop("evaluations_since_best", None)
         stopped = metrics.pop("stopped_early", False)
+        initial = metrics.pop(f"initial_{METRIC}", None)
         # Which step an older score belongs to matters no more once it is not this one.
         evaluated_at = step if METRIC in metrics else -1 if worse is not None else 0
-        return cls(step, metrics, evaluated_at, best, best_step, worse or 0, stopped)
+        return cls(step, metrics, evaluated_at, best, best_step, worse or 0, stopped, initial)

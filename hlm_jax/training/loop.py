@@ -1,5 +1,6 @@
 """One training run, told in order: read, build, restore, then step, evaluate, save, write."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
                 journal.say(_done(config, history, plan.total_steps))
             if start.base and plan.eval_every_steps:
                 with journal.pause(0), journal.computes():
-                    journal.evaluation(0, validation.run(program.reading_params(state)))
+                    values = validation.run(program.reading_params(state))
+                journal.evaluation(0, values)
+                history = dataclasses.replace(history, initial=values[checkpoint.METRIC])
             spans = iter(()) if history.stopped_early else plan.spans(history.step)
             batches = prefetched(spans, lambda span: program.load(material, *span))
             pending: Dispatch | None = None  # with state and history, all that changes

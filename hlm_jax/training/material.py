@@ -83,6 +83,11 @@ class Material:
             lines += "\n" + describe_extra(extra)
         if self.init:
             lines += "\n" + describe_base(self.init, held_out=self.holds_out)
+            characters = sum(len(chapter.text) for chapter in self.splits["train"])
+            lines += (
+                f"\nits vocabulary writes the training chapters in "
+                f"{self.training_tokens / characters:.2f} tokens a character"
+            )
         return lines
 
 

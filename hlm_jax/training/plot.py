@@ -52,12 +52,13 @@ def plot_losses(
         label = "this model, validation chapters"
         axes[1].plot(steps, bits, color=HELD_OUT, label=label, **dots)
         best = int(np.argmin(np.nan_to_num(bits, nan=np.inf)))
+        place = steps[best] / max(1, records[-1]["step"])
         axes[1].annotate(
             f"{bits[best]:.3f}",
             (steps[best], bits[best]),
             textcoords="offset points",
             xytext=(0, 8),
-            ha="center",
+            ha="left" if place < 0.1 else "right" if place > 0.9 else "center",
         )
         for line, (name, bits_per_char) in zip(("--", "-."), baselines.items(), strict=False):
             label = f"{name}, {bits_per_char:.3f}"

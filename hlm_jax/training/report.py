@@ -55,6 +55,8 @@ def final_report(
             "\nno chapters are held out in this config: its loss tells nothing about new text "
             "(see configs/base_heldout.py)"
         )
+    elif not history.evaluated_at:
+        yield "\nvalidation chapters: there was no evaluation"
     elif history.best is None:
         yield "\nvalidation chapters: no evaluation gave a finite score"
     else:
@@ -68,6 +70,11 @@ def final_report(
                 f"Kneser-Ney 5-gram with the further texts {material.mixed_baseline:.4f} (weight "
                 f"{material.reference.mixed_weight:.2f}, fitted on the validation chapters); "
                 f"ratio {history.best / material.mixed_baseline:.4f}"
+            )
+        if history.initial is not None and history.initial < history.best:
+            yield (
+                f"the model that it started from has {history.initial:.4f}, less than every "
+                "checkpoint: try a lower --config.optim.learning_rate or fewer steps"
             )
         if history.best > material.baseline:
             yield (

@@ -148,6 +148,8 @@ class Start:
         Args:
           totals: how many steps the run had in every stage of `history`.
         """
+        if self.base:
+            return self._unused()
         if not self.new_changes:
             return []
         lines = [f"from step {self.step} on: {', '.join(map(str, self.new_changes))}"]
@@ -168,6 +170,16 @@ class Start:
                     "here on"
                 )
         return lines
+
+    def _unused(self) -> list[str]:
+        """A line on the keys of the section `model` that another model decides."""
+        values = configs.flatten(self.config)
+        unused = [
+            f"{name}={written(asked)} (is {written(values[name])})"
+            for name, asked in self.asked.items()
+            if asked != values[name]
+        ]
+        return [f"not in use, as that model has its own: {', '.join(unused)}"] if unused else []
 
 
 def _rates(values: Mapping[str, Any], total: int):
