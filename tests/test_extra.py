@@ -126,8 +126,8 @@ def test_two_lines_for_the_terminal():
         "further texts: 2, 1,400,000 characters in 80 chapters, trained on at first and never "
         "scored"
     )
-    lines = describe_extra([row("a", "note: fine", "gap: no chapter 7"), row("b", "x", "y")])
-    assert lines.splitlines()[1] == "  warning: a: gap: no chapter 7 (2 more in corpus.json)"
+    lines = describe_extra([row("a", "note: fine", "gap: no chapter 7"), row("b", "b: x", "y")])
+    assert lines.splitlines()[1] == "  warning: b: x (1 more in corpus.json)"
 
 
 # --- held-out chapters in further texts ---
