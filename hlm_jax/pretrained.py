@@ -101,7 +101,7 @@ def describe_base(init: Mapping[str, Any], *, held_out: bool) -> str:
     if init["unknown"]:
         then = "where it has read chapters held out here, figures on them prove nothing"
         return f"{began}: {init['unknown']}; {then}"
-    return f"{began}: no chapter held out here stands in the texts that it was trained on"
+    return f"{began}: no chapter held out here occurs in the texts that it was trained on"
 
 
 def load_pretrained(path: str, step: str = "best") -> Pretrained:

@@ -124,7 +124,7 @@ class HFTokenizer(BaseTokenizer):
             data.decode()
         except UnicodeDecodeError:
             return "".join(f"<0x{byte:02X}>" for byte in data)
-        return self._content.library.id_to_token(int(token)) or f"<padding {token}>"
+        return self._content.opened.id_to_token(int(token)) or f"<padding {token}>"
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, in which the names of special tokens are ordinary text.
@@ -145,7 +145,7 @@ class HFTokenizer(BaseTokenizer):
         return ids
 
     def _encoded(self, text: str) -> list[int]:
-        return list(self._content.library.encode(text, add_special_tokens=False).ids)
+        return list(self._content.opened.encode(text, add_special_tokens=False).ids)
 
     def _difference(self, text: str, back: str) -> str:
         """Names the first character that an encoded text does not give back."""

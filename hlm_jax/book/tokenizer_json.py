@@ -57,8 +57,8 @@ class TokenizerJson:
     """
 
     def __init__(self, data: bytes):
-        self.library = _opened(data)
-        self._spec: dict[str, Any] = json.loads(self.library.to_str())
+        self.opened = _opened(data)
+        self._spec: dict[str, Any] = json.loads(self.opened.to_str())
         model, added = self._spec["model"], self._spec["added_tokens"]
         if reason := _alters(self._spec):
             raise TokenizerError(f"{TOKENIZER} cannot be used: {reason}")
@@ -127,7 +127,7 @@ class TokenizerJson:
         for one in self._spec["added_tokens"]:
             if one["content"] == name and not one["special"]:
                 one["special"] = True
-                self.library = _opened(json.dumps(self._spec).encode())
+                self.opened = _opened(json.dumps(self._spec).encode())
 
     def _byte_name(self, byte: int) -> str:
         return _ALPHABET[byte] if self._byte_level else f"<0x{byte:02X}>"

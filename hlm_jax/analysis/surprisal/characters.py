@@ -184,15 +184,10 @@ class Vocabulary:
         return self._next[read]
 
     def _first(self, rest: bytes) -> int:
-        whole = next((end for end in range(1, 5) if _is_text(rest[:end])), 0) if rest else 0
-        return self.number[rest[:whole].decode()] if whole else self.number[BYTES if rest else END]
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        return bool(data.decode())
-    except UnicodeDecodeError:
-        return False
+        if not rest:
+            return self.number[END]
+        char = rest[:4].decode(errors="ignore")[:1]
+        return self.number[char if char and rest.startswith(char.encode()) else BYTES]
 
 
 @dataclasses.dataclass(eq=False, slots=True)
