@@ -47,7 +47,7 @@ class TokenizerJson:
     """The content of a tokenizer.json that gives every text back, apart from NFC.
 
     Attributes:
-      library: the `tokenizers.Tokenizer`.
+      opened: the `tokenizers.Tokenizer`.
       vocabulary: token -> id, added tokens included.
       normalises: whether texts are brought to Unicode's form NFC.
       escapes: whether ▁ stands for a space.
