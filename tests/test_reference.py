@@ -240,10 +240,10 @@ def test_without_further_texts_nothing_is_said_of_them(splits):
 
 
 def test_further_texts_are_read_when_they_are_asked_for(book, recorded, here, extra_file, extra):
-    place = corpus_of(book) | {"extra": (str(extra_file),), "extra_fraction": 0.7}
-    known = recorded | {"extra": extra_report(extra)}
-    gone = place | {"extra": (str(extra_file) + ".gone",)}
-    reference = Reference.open(gone, SPLIT, known)
+    place = corpus_of(book)
+    rows = extra_report(extra)
+    gone = [rows[0] | {"path": str(extra_file) + ".gone"}]
+    reference = Reference.open(place, SPLIT, recorded | {"extra": gone})
     assert reference.baseline_bits_per_char("宝玉") > 0
     with pytest.raises(UserError, match=r"^corpus\.extra: .*\.gone"):
         reference.mixed_bits_per_char("宝玉")
@@ -251,17 +251,18 @@ def test_further_texts_are_read_when_they_are_asked_for(book, recorded, here, ex
     assert reference.with_readable_extra(told.append).mixed_bits_per_char("宝玉") is None
     (note,) = told
     assert note.startswith("no 5-gram with the further texts: corpus.extra: ")
-    reference = Reference.open(place, SPLIT, known)
-    assert reference.with_readable_extra(told.append) is reference
+    for name in ("extra", "former_extra"):  # that it reads, and that it has read before
+        reference = Reference.open(place, SPLIT, recorded | {name: rows})
+        assert reference.with_readable_extra(told.append) is reference
+        assert [text.chapters for text in reference.extra] == [text.chapters for text in extra]
     assert len(told) == 1
-    assert [text.chapters for text in reference.extra] == [text.chapters for text in extra]
     assert list(here.iterdir()) == []
 
 
 def test_a_further_text_that_has_changed_is_refused(book, recorded, extra_file, extra, tmp_path):
     changed = tmp_path / "changed.txt"
     changed.write_text(extra_file.read_text(encoding="utf-8") + "又。\n", encoding="utf-8")
-    place = corpus_of(book) | {"extra": (str(changed),)}
-    reference = Reference.open(place, SPLIT, recorded | {"extra": extra_report(extra)})
-    with pytest.raises(UserError, match=r"changed\.txt is not the text that the run was"):
+    rows = [row | {"path": str(changed)} for row in extra_report(extra)]
+    reference = Reference.open(corpus_of(book), SPLIT, recorded | {"extra": rows})
+    with pytest.raises(UserError, match=r"changed\.txt is not the text that was trained on"):
         _ = reference.extra
