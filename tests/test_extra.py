@@ -102,9 +102,10 @@ def test_an_empty_path_does_not_stand_for_the_edition():
 # --- the report ---
 
 
-def test_the_report_says_what_was_read_and_is_json(tmp_path):
+def test_the_report_says_what_was_read_and_is_json(tmp_path, monkeypatch):
     path = written(tmp_path / "a.txt", book(*HEADINGS))
-    texts = load(path)
+    monkeypatch.chdir(tmp_path)
+    texts = load("a.txt")
     (row,) = extra_report(texts)
     assert json.loads(json.dumps(row)) == row
     assert row == {

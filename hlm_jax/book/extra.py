@@ -1,6 +1,7 @@
 """Further texts beside the book: read and cleaned like it, trained on and never scored."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def _load(path: str, convert: str, drop_brackets: str, parts: int) -> Corpus:
 
 
 def extra_report(books: Sequence[Corpus]) -> list[dict[str, Any]]:
-    """What a run records of its further texts: a JSON-able row for each."""
+    """What a run records of its further texts: a JSON-able row for each, with its full path."""
     return [
         {
             "name": book.name,
