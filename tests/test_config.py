@@ -312,13 +312,16 @@ def test_every_config_loads_and_documents_its_command_time_and_result(path):
         assert any(line.startswith(begin) for line in lines), begin
 
 
-def test_every_run_of_the_sweep_loads():
-    sweep = configs.load_module(
-        str(REPO / "configs/sweeps/recipe.py"), needs=("CONFIG", "COMMON", "RUNS")
-    )
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "configs/sweeps").glob("*.py")), ids=lambda p: p.stem
+)
+def test_every_run_of_a_sweep_loads(path, monkeypatch):
+    monkeypatch.setenv("FIRST", "runs/first")
+    sweep = configs.load_module(str(path), needs=("CONFIG", "COMMON", "RUNS"))
     for overrides in sweep.RUNS.values():
         config = configs.load_config(str(REPO / sweep.CONFIG), [*sweep.COMMON, *overrides])
         assert config.split.held_out
+    assert ("two stages" in sweep.RUNS) == (path.stem == "shelf")
 
 
 def test_base_is_the_reference_run():

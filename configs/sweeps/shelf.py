@@ -4,7 +4,8 @@ Command:  NOVELS=A.txt,B.txt python scripts/sweep.py configs/sweeps/shelf.py --j
           With FIRST=W, also a row of two stages: W is a run on the further texts alone,
           python -m hlm_jax.train --config configs/sweeps/shelf.py --workdir W
             --config.corpus.extra=$NOVELS
-Scale:    that of recipe.py: 2 layers x 128 on every fourth training chapter, which runs out soon.
+Scale:    that of recipe.py for twice as many steps: 2 layers x 128 on every fourth training
+          chapter, which the book alone teaches all that it can.
 Result:   docs/lab/25-further-texts.md.
 """
 
@@ -17,7 +18,7 @@ from configs.sweeps import recipe
 from hlm_jax.config import load_config
 
 CONFIG = recipe.CONFIG
-STEPS = 800
+STEPS = 1600
 SMALL = [*recipe.COMMON, f"train.steps={STEPS}"]
 COMMON = [*SMALL, f"corpus.extra={os.environ.get('NOVELS', 'NOVELS')}"]
 
@@ -40,8 +41,8 @@ RUNS = {
     "falling from 50 % to 75 %": schedule(0.7, 0.5, 0.75),
     "falling from 50 % to the end": schedule(0.7, 0.5, 1.0),
     "0.3 to the end": schedule(0.3, 1.0, 1.0),
-    "1600 steps": ["train.steps=1600"],
-    "1600 steps, the book alone": ["train.steps=1600", "corpus.extra="],
+    "800 steps": ["train.steps=800"],
+    "800 steps, the book alone": ["train.steps=800", "corpus.extra="],
 }
 if first := os.environ.get("FIRST"):
     # As many steps in both stages together as in the others.
@@ -50,4 +51,6 @@ if first := os.environ.get("FIRST"):
 
 def get_config() -> ConfigDict:
     """The first stage: half of the steps on the further texts alone, with the book's vocabulary."""
-    return load_config(tiny.__file__, [*SMALL, *schedule(1.0, 1.0, 1.0), f"train.steps={STEPS // 2}"])
+    return load_config(
+        tiny.__file__, [*SMALL, *schedule(1.0, 1.0, 1.0), f"train.steps={STEPS // 2}"]
+    )
