@@ -1,7 +1,6 @@
 """Further texts beside the book: read and cleaned like it, trained on and never scored."""
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
