@@ -72,7 +72,9 @@ def _load(path: str, convert: str, drop_brackets: str, parts: int) -> Corpus:
         for line in book.report["warnings"]
         if line != book.problem and "are held out" not in line
     ]
-    source = {"path": path} | book.report["source"]  # the edition's own text states no path
+    source = {"path": str(Path(path).expanduser().resolve())} | book.report[
+        "source"
+    ]  # the edition's own text states no path
     report = book.report | {"source": source, "warnings": kept}
     return dataclasses.replace(book, report=report, problem="")
 
