@@ -72,9 +72,8 @@ def _load(path: str, convert: str, drop_brackets: str, parts: int) -> Corpus:
         for line in book.report["warnings"]
         if line != book.problem and "are held out" not in line
     ]
-    source = {"path": str(Path(path).expanduser().resolve())} | book.report[
-        "source"
-    ]  # the edition's own text states no path
+    # The edition's own text states no path.
+    source = {"path": str(Path(path).expanduser().resolve())} | book.report["source"]
     report = book.report | {"source": source, "warnings": kept}
     return dataclasses.replace(book, report=report, problem="")
 
