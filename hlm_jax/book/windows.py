@@ -138,7 +138,7 @@ class Batches:
 
     Args:
       book: windows of the text that the model is of.
-      extra: windows of further texts; needed where a stage has a share of them.
+      extra: windows of further texts; None only where none of them is to be read.
       stages: in their order; the first begins at step 0.
     """
 

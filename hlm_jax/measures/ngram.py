@@ -8,6 +8,7 @@ vocabulary for token ids. Two such models mixed are one again. Numpy only; knows
 tokenizers or neural models.
 """
 
+import abc
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,12 +21,12 @@ CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
 Symbols = Sequence[Any]  # a string, or token ids
 
 
-class NgramModel:
+class NgramModel(abc.ABC):
     """A model that gives every symbol a probability; what a text costs under it."""
 
+    @abc.abstractmethod
     def probabilities(self, text: Symbols) -> np.ndarray:
         """P(symbol | the symbols before it), float64 [len(text)]."""
-        raise NotImplementedError
 
     def bits(self, text: Symbols) -> float:
         """Total bits of `text`, every symbol counted."""

@@ -118,7 +118,7 @@ def _texts_of(meta: Mapping[str, Any]) -> Iterator[Any]:
                 drop_brackets=keys["drop_brackets"],
                 parts=keys["parts"],
             )
-            if known and text.report["sha256"] not in known:
+            if text.report["sha256"] not in known:
                 raise UserError(f"{path} has changed since")
             return [text]
 
