@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from hlm_jax.book.corpus import Chapter, clean_prompt
 from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.book.utf8 import StreamDecoder
-from hlm_jax.completion import Completion, Row, feed
+from hlm_jax.completion import Completion, Text, feed
 from hlm_jax.errors import UserError
 from hlm_jax.measures import extraction as extractions
 from hlm_jax.measures.extraction import Extraction
@@ -206,9 +206,9 @@ class LanguageModel:
         Closing the iterator cancels the generation. Arguments and errors as of `complete`; a
         request is checked at once, before the first text is asked for.
         """
-        rows = self._rows(prompts, stop, stop_at_chapter_end, sampling)
-        steps = self._advance(rows, max_new_tokens)
-        return ([row.take() for row in rows] for _ in steps)
+        texts = self._texts(prompts, stop, stop_at_chapter_end, sampling)
+        steps = self._advance(texts, max_new_tokens)
+        return ([text.take().text for text in texts] for _ in steps)
 
     def generate(
         self,
@@ -265,18 +265,18 @@ class LanguageModel:
             prompts: list[str | None] = [prompt] * num_samples
         else:
             prompts = [one for one in prompt for _ in range(num_samples)]
-        rows = self._rows(prompts, stop, stop_at_chapter_end, sampling)
-        for _ in self._advance(rows, max_new_tokens, top_logprobs=top_logprobs):
+        texts = self._texts(prompts, stop, stop_at_chapter_end, sampling)
+        for _ in self._advance(texts, max_new_tokens, top_logprobs=top_logprobs):
             pass
-        return [row.completion() for row in rows]
+        return [text.completion() for text in texts]
 
-    def _rows(
+    def _texts(
         self,
         prompts: Sequence[str | None],
         stop: Sequence[str],
         stop_at_chapter_end: bool,
         sampling: dict[str, Any],
-    ) -> list[Row]:
+    ) -> list[Text]:
         if isinstance(prompts, str):
             prompts = [prompts]
         if not prompts:
@@ -289,22 +289,22 @@ class LanguageModel:
         end = self.tokenizer.separator_id if stop_at_chapter_end else None
         ids = {prompt: self.encode_prompt(prompt) for prompt in dict.fromkeys(prompts)}
         return [
-            Row(ids[prompt], setting, StreamDecoder(self.tokenizer), list(stop), end)
+            Text(ids[prompt], setting, StreamDecoder(self.tokenizer), list(stop), end)
             for prompt, setting in zip(prompts, settings, strict=True)
         ]
 
     def _advance(
-        self, rows: list[Row], max_new_tokens: int, *, top_logprobs: int = 0
+        self, texts: list[Text], max_new_tokens: int, *, top_logprobs: int = 0
     ) -> Iterator[None]:
-        """Checks the request; the iterator feeds the rows, a dispatch a step, until all stopped."""
+        """Checks the request; the iterator feeds the texts, a dispatch a step, to their end."""
         blocks = stream(
             self.model,
             self.device_params,
-            [row.prompt for row in rows],
-            [row.sampling for row in rows],
+            [text.prompt for text in texts],
+            [text.sampling for text in texts],
             max_new_tokens=max_new_tokens,
             automaton=self.tokenizer.utf8_automaton,
             dispatch_tokens=DISPATCH_TOKENS,
             top_logprobs=top_logprobs,
         )
-        return feed(rows, blocks)
+        return feed(texts, blocks)

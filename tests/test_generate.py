@@ -11,22 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from hlm_jax.errors import UserError
 from hlm_jax.model import generate as module
+from hlm_jax.model import sampling as sampling_module
 from hlm_jax.model.generate import (
+    Decoder,
     Program,
-    SamplingArrays,
+    Row,
     SamplingParams,
-    draw,
-    filter_logits,
+    anything,
     generate,
-    penalise,
     program,
     samples,
     stream,
 )
 from hlm_jax.model.gpt import GPT, GPTConfig
+from hlm_jax.model.sampling import SamplingArrays, draw, exponentials, filter_logits, penalise
 from scripts.bench import gpu_program
 
 CFG = GPTConfig(
@@ -82,8 +84,8 @@ def naive(params, ids, n, seed=None):
         if seed is None:
             ids.append(int(jnp.argmax(logits)))
         else:
-            key = jax.random.fold_in(jax.random.key(seed), i)
-            ids.append(int(jax.random.categorical(key, logits)))
+            noise = np.asarray(exponentials([seed], [i], CFG.vocab_size)[0], np.float64)
+            ids.append(int(np.argmax(np.asarray(logits) - np.log(noise))))
     return ids[-n:]
 
 
@@ -129,18 +131,17 @@ def test_rows_of_different_settings_equal_the_rows_alone(params):
 
 
 def test_rows_of_different_settings_equal_the_rows_alone_past_the_window(params):
-    prompts = [[3, 1, 4]] * 3  # as long as each other: the window slides for all rows at once
-    tokens = made(params, prompts, DIFFERENT, n=30)
-    for row, sampling in enumerate(DIFFERENT):
-        np.testing.assert_array_equal(made(params, prompts[:1], [sampling], n=30)[0], tokens[row])
-    assert len({tuple(row) for row in tokens.tolist()}) == 3
+    tokens = made(params, PROMPTS, DIFFERENT, n=50)
+    for row, (prompt, sampling) in enumerate(zip(PROMPTS, DIFFERENT, strict=True)):
+        alone = made(params, [prompt], [sampling], n=50)[0]
+        np.testing.assert_array_equal(alone, tokens[row])
 
 
 def test_a_rows_draws_do_not_depend_on_its_neighbours(params):
     row = SamplingParams(seed=7)
     (alone,) = made(params, [[3, 1, 4]], [row], n=20).tolist()
     for place in range(3):
-        prompts, sampling = [[9], [8, 7, 6]], list(DIFFERENT[:2])
+        prompts, sampling = [[9], [8, 7, 6, 5, 4, 3, 2]], list(DIFFERENT[:2])
         prompts.insert(place, [3, 1, 4])
         sampling.insert(place, row)
         assert made(params, prompts, sampling, n=20)[place].tolist() == alone
@@ -149,16 +150,17 @@ def test_a_rows_draws_do_not_depend_on_its_neighbours(params):
 def test_other_settings_compile_nothing():
     program.cache_clear()
     weights = MODEL.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    made(weights)
+    made(weights, n=24)
     compiled = program(MODEL, CFG.block_size, 8, 0)
-    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (1, 1)
+    # All prompts at once, and one row whose window slides.
+    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (2, 1)
     texts = set()
     for i in range(20):
         sampling = SamplingParams(0.1 * i, i, 1 - i / 40, i / 100, 1 + i / 10, seed=i)
         texts.add(made(weights, sampling=[sampling] * 3, n=5 + i).tobytes())
     assert len(texts) == 20
     assert program(MODEL, CFG.block_size, 8, 0) is compiled
-    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (1, 1)
+    assert (compiled.prefill._cache_size(), compiled.decode._cache_size()) == (2, 1)
     assert program.cache_info().currsize == 1
 
 
@@ -170,11 +172,12 @@ def test_programs_are_kept_in_bounds():
 
 def test_the_window_slides_past_the_block(params):
     tokens = made(params, [[3, 1, 4]], n=50)[0].tolist()
-    # 4 slots for a prompt of 3: the window is full after 12 new tokens; then the latest 8 are read
-    # again, for 8 tokens at a time.
+    # The window of 16 is full after 13 new tokens. Then the latest 8 are read again, for 8 tokens
+    # at a time.
     history = [3, 1, 4, *tokens]
     assert len(history) == 53
-    for at in range(3 + 12, 53, 8):
+    assert history[3:16] == naive(params, [3, 1, 4], 13)
+    for at in range(3 + 13, 53, 8):
         n = min(8, 53 - at)
         assert history[at : at + n] == naive(params, history[at - 8 : at], n)
 
@@ -190,7 +193,8 @@ def test_of_a_long_prompt_the_last_half_window_is_read(params):
 
 def test_blocks_of_the_stream_add_up(params):
     blocks = list(stream(MODEL, params, PROMPTS, DIFFERENT, max_new_tokens=20, dispatch_tokens=8))
-    assert [block.tokens.shape for block in blocks] == [(3, 8), (3, 8), (3, 4)]
+    # The windows of 16 are full after 11, 13 and 15 tokens, the first one again after 19.
+    assert [block.tokens.shape for block in blocks] == [(3, n) for n in (8, 3, 2, 2, 4, 1)]
     assert blocks[0].top_tokens.shape == (3, 8, 0)
     joined = np.concatenate([block.tokens for block in blocks], axis=1)
     np.testing.assert_array_equal(joined, made(params, sampling=DIFFERENT, n=20))
@@ -211,7 +215,7 @@ def test_closing_the_stream_cancels_what_was_not_dispatched(params, monkeypatch)
     next(blocks)
     next(blocks)
     blocks.close()
-    assert counts == [8, 8]
+    assert counts == [8, 3]  # the longest prompt has filled its window
     assert list(blocks) == []
 
 
@@ -286,18 +290,66 @@ def test_the_cache_is_written_in_place(batch):
     compiled = Program(MODEL, CFG.block_size, 8, 0)
     init = functools.partial(MODEL.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     params = jax.eval_shape(init)["params"]
-    tokens_BT, pad_B = jnp.zeros((batch, 4), jnp.int32), jnp.zeros(batch, jnp.int32)
-    cache, logits_BV = jax.eval_shape(compiled.prefill, params, tokens_BT, pad_B)
-    state = module._State(cache, logits_BV, jnp.zeros((batch, 61), bool), pad_B)
-    automaton = jnp.ones((1, 61), bool), jnp.zeros((1, 61), jnp.int32)
+    tokens_BT, of_rows = jnp.zeros((batch, 4), jnp.int32), jnp.zeros(batch, jnp.int32)
+    seen_BV = jnp.zeros((batch, 61), bool)
+    state = jax.eval_shape(compiled.prefill, params, tokens_BT, of_rows, seen_BV, of_rows)
     rows = SamplingArrays.of([GREEDY] * batch)
-    args = params, state, rows, automaton, pad_B, 4, 0, 8
+    head_DV = jax.ShapeDtypeStruct((CFG.n_embd, 61), jnp.float32)
+    args = params, head_DV, state, rows, anything(61), of_rows, of_rows, np.bool_(False), 8
     text = compiled.decode.lower(*args).compile().as_text()
     whole_cache = rf"= f32\[{batch * CFG.n_head},16,8\]\S* (\w[\w-]*)\("
     made_by = collections.Counter(re.findall(whole_cache, text))
     # One update for the keys and one for the values of each layer; XLA counts it in its fusion too.
-    assert made_by["fusion"] == made_by["dynamic-update-slice"] == 2 * CFG.n_layer
+    assert made_by["fusion"] == made_by["scatter"] == 2 * CFG.n_layer
     assert made_by["copy"] == 0
+
+
+def written(decoder, wanted):
+    """Dispatches until all rows have `wanted` tokens; rows leave when they have theirs."""
+    while any(decoder.rows):
+        decoder.dispatch(min(wanted[id(row)] - row.made for row in decoder.rows if row))
+        for row in list(decoder.rows):
+            if row and row.made == wanted[id(row)]:
+                decoder.leave(row)
+
+
+def test_rows_join_and_leave_and_write_what_they_write_alone(params):
+    compiled = program(MODEL, CFG.block_size, 4, 3)
+    decoder = Decoder(compiled, params, anything(61))
+    rows = [Row(list(p), s) for p, s in zip(PROMPTS, DIFFERENT, strict=True)]
+    rows += [Row([8, 7, 6], SamplingParams(seed=n)) for n in (1, 2)]
+    wanted = {id(row): n for row, n in zip(rows, (30, 9, 40, 21, 12), strict=True)}
+    with pytest.raises(ValueError, match="no row has joined"):
+        decoder.dispatch(4)
+    decoder.resize(1)
+    decoder.join([0], rows[:1])
+    decoder.dispatch(3)
+    decoder.resize(2)
+    decoder.join([1], rows[1:2])
+    with pytest.raises(ValueError, match="place 0 is taken"):
+        decoder.join([0], rows[2:])
+    decoder.dispatch(4)
+    decoder.resize(8)
+    decoder.join([2, 3, 4], rows[3:])  # the same prompt with two seeds
+    decoder.join([7], rows[2:3])
+    decoder.dispatch(2)
+    decoder.leave(rows[0])  # cancelled
+    with pytest.raises(ValueError, match="4 rows do not fit in 2 places"):
+        decoder.resize(2)
+    decoder.resize(4)
+    assert decoder.rows == [rows[1], rows[3], rows[4], rows[2]]
+    written(decoder, wanted)
+    for row in rows:
+        n = row.made
+        assert n == (9 if row is rows[0] else wanted[id(row)])
+        assert row.ids[-n:] == made(params, [row.ids[:-n]], [row.sampling], n=n)[0].tolist()
+
+
+def test_a_row_that_reads_its_window_again_keeps_the_automatons_state(params):
+    odd = np.arange(61) % 2 == 1
+    automaton = np.stack([~odd, odd]), np.stack([np.full(61, 1), np.full(61, 0)])
+    tokens = made(params, [[3, 1, 4], [1]], [GREEDY] * 2, n=50, automaton=automaton)
+    assert (tokens % 2 == np.arange(50) % 2).all()
 
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.07, 0.03]]))
@@ -382,15 +434,33 @@ def test_filters_equal_transformers():
 def test_floats_are_sorted_through_integers():
     x = np.random.default_rng(0).normal(0, 10, (4, 50)).astype(np.float32)
     x[0, :5] = -np.inf, np.inf, 0.0, -1e-30, 1e30
-    np.testing.assert_array_equal(module._falling(jnp.asarray(x)), -np.sort(-x, axis=-1))
+    np.testing.assert_array_equal(sampling_module._falling(jnp.asarray(x)), -np.sort(-x, axis=-1))
 
 
 def test_draws_follow_the_probabilities():
     n = 4000
     rows = SamplingArrays.of(samples(SamplingParams(), n))
-    drawn = draw(jnp.repeat(LOGITS, n, 0), jnp.zeros((n, 5), bool), rows, 0)
+    drawn = draw(jnp.repeat(LOGITS, n, 0), jnp.zeros((n, 5), bool), rows, jnp.zeros(n, jnp.int32))
     fractions = np.bincount(np.asarray(drawn), minlength=5) / n
     np.testing.assert_allclose(fractions, np.exp(LOGITS[0]), atol=0.03)
+
+
+def test_noise_is_exponential_and_differs_by_seed_and_number():
+    n = 256
+    grid = np.meshgrid(np.arange(n, dtype=np.uint32), np.arange(n))
+    draws = np.asarray(exponentials(grid[0].ravel(), grid[1].ravel(), 5))
+    assert (draws > 0).all()
+    assert np.isfinite(draws).all()
+    assert len(np.unique(draws)) > 0.99 * draws.size
+    for axis in range(5):
+        assert scipy.stats.kstest(draws[:, axis], "expon").pvalue > 1e-3
+    square = draws[:, 0].reshape(n, n)
+    for one, other in ((square[1:], square[:-1]), (square[:, 1:], square[:, :-1])):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+    assert abs(np.corrcoef(draws.T) - np.eye(5)).max() < 0.02
+
+
+FIRST = jnp.zeros(8, jnp.int32)
 
 
 def test_greedy_batches_draw_nothing_and_mixed_ones_keep_their_greedy_rows():
@@ -398,17 +468,17 @@ def test_greedy_batches_draw_nothing_and_mixed_ones_keep_their_greedy_rows():
     logits_BV = jnp.asarray(rng.normal(size=(8, 61)), jnp.float32)
     seen_BV = jnp.asarray(rng.random((8, 61)) < 0.3)
     greedy = SamplingParams(temperature=0.0, top_k=3, repetition_penalty=1.3)
-    alone = draw(logits_BV, seen_BV, SamplingArrays.of([greedy] * 8), 0)
+    alone = draw(logits_BV, seen_BV, SamplingArrays.of([greedy] * 8), FIRST)
     penalised = penalise(logits_BV, seen_BV, jnp.full(8, 1.3))
     np.testing.assert_array_equal(alone, penalised.argmax(-1))
     mixed = [greedy, SamplingParams(seed=4)] * 4
     np.testing.assert_array_equal(
-        draw(logits_BV, seen_BV, SamplingArrays.of(mixed), 0)[::2], alone[::2]
+        draw(logits_BV, seen_BV, SamplingArrays.of(mixed), FIRST)[::2], alone[::2]
     )
     arrays = SamplingArrays.of(mixed)
-    work = jax.make_jaxpr(lambda arrays: draw(logits_BV, seen_BV, arrays, 0))(arrays)
+    work = jax.make_jaxpr(lambda arrays: draw(logits_BV, seen_BV, arrays, FIRST))(arrays)
     names = list(primitives(work.jaxpr))
-    assert (0, "argmax") in names
+    assert (0, "reduce_min") in names  # the likeliest token
     # Both are inside of a choice, and the sort is inside of a second one: top-k and top-p share it.
     assert {depth for depth, name in names if name.startswith("random_")} == {1}
     assert [depth for depth, name in names if name == "sort"] == [2]

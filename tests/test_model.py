@@ -186,11 +186,6 @@ def test_fused_attention_is_the_same_function(form):
     fused = GPT(model.cfg, "float32", "fused")
     ids = tokens()
     np.testing.assert_allclose(logits(fused, params, ids), logits(model, params, ids), atol=2e-6)
-    # Padding has no fused form: the plain one is used.
-    pad = jnp.arange(len(ids)) % 3
-    np.testing.assert_array_equal(
-        logits(fused, params, ids, pad_B=pad), logits(model, params, ids, pad_B=pad)
-    )
 
 
 def test_the_kernel_with_dropout_reads_shared_heads(monkeypatch):
@@ -239,13 +234,22 @@ def test_attention_in_parts_is_the_same_function_for_fewer_operations(form, monk
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_left_padding_changes_nothing(form):
+def test_rows_of_one_cache_stand_at_places_of_their_own(form):
     model, params = build(form)
-    ids = tokens((1, 10))
-    padded = jnp.concatenate([jnp.full((1, 5), 7, jnp.int32), ids], axis=1)
-    all_logits = logits(model, params, padded, pad_B=jnp.array([5]))
-    np.testing.assert_allclose(all_logits[:, 5:], logits(model, params, ids), atol=2e-6)
-    assert np.isfinite(np.asarray(all_logits)).all()
+    ids = tokens((3, 20))
+    full = logits(model, params, ids)
+    lengths = jnp.array([9, 4, 12])
+    padded = jnp.where(jnp.arange(12) < lengths[:, None], ids[:, :12], 7)
+    cache = init_cache(model.cfg, 3, 24)
+    out, cache = model.apply({"params": params}, padded, cache=cache, last_B=lengths - 1)
+    rows = jnp.arange(3)
+    np.testing.assert_allclose(out[:, 0], full[rows, lengths - 1], atol=2e-6)
+    step = jax.jit(
+        lambda cache, token, at: model.apply({"params": params}, token, cache=cache, start=at)
+    )
+    for more in range(6):
+        out, cache = step(cache, ids[rows, lengths + more][:, None], lengths + more)
+        np.testing.assert_allclose(out[:, 0], full[rows, lengths + more], atol=2e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)

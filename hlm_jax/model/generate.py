@@ -1,15 +1,13 @@
-"""Autoregressive generation of token ids: filters of logits, prefill, decoding with a KV cache.
+"""Autoregressive generation of token ids: prefill and decoding with a KV cache.
 
-How a row is drawn is data, not a program: SamplingParams become arrays [B], and rows of one batch
-may differ in all of them. Token number i of a row is drawn with the key fold_in(key(seed), i) of
-that row. The same seed gives the same tokens in any batch and however the work is cut into
-dispatches. Axis letters: hlm_jax/model/__init__.py.
+Every row is a function of its own prompt and SamplingParams: the same seed gives the same tokens in
+any batch, however the work is cut into dispatches, and whichever rows join or leave meanwhile.
+Axis letters: hlm_jax/model/__init__.py.
 """
 
 import dataclasses
 import functools
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,59 +16,23 @@ import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT, KVCache, init_cache
+from hlm_jax.model.sampling import SamplingArrays, SamplingParams, draw, samples
 from hlm_jax.model.shape import Params
 
+__all__ = [
+    "Block",
+    "Decoder",
+    "Program",
+    "Row",
+    "SamplingParams",
+    "generate",
+    "program",
+    "samples",
+    "stream",
+]
+
 Automaton = tuple[np.ndarray, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingParams:
-    """How the tokens of one row are drawn.
-
-    Filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
-
-    Attributes:
-      temperature: divides the logits; 0 takes the likeliest token.
-      top_k: keeps the k likeliest tokens (Fan et al. 2018); 0 keeps all.
-      top_p: keeps the likeliest tokens up to this total probability (Holtzman et al. 2020).
-      min_p: keeps tokens at least this fraction of the likeliest one's probability (Nguyen et al.
-        2024).
-      repetition_penalty: lowers tokens that occur in the prompt or the text so far (Keskar et al.
-        2019); 1 changes nothing.
-      seed: decides every draw, modulo 2**32.
-
-    Raises:
-      UserError: a value is impossible.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        def require(name: str, kinds: tuple[type, ...], holds, rule: str) -> None:
-            value = getattr(self, name)
-            # A comparison with NaN is false: every rule below refuses it.
-            if not isinstance(value, kinds) or isinstance(value, bool) or not holds(value):
-                raise UserError(f"--{name} must be {rule}, not {value!r}")
-
-        whole, number = (int, np.integer), (int, float, np.integer, np.floating)
-        require("temperature", number, lambda x: 0 <= x < math.inf, "a number of at least 0")
-        require("top_k", whole, lambda x: x >= 0, "a whole number of at least 0")
-        require("top_p", number, lambda x: 0 <= x <= 1, "a number between 0 and 1")
-        require("min_p", number, lambda x: 0 <= x <= 1, "a number between 0 and 1")
-        require("repetition_penalty", number, lambda x: 0 < np.float32(x) < math.inf, "above 0")
-        require("seed", whole, lambda x: True, "a whole number")
-
-
-def samples(sampling: SamplingParams, n: int) -> list[SamplingParams]:
-    """`n` rows of one request: row i is drawn with `seed` + i."""
-    if n < 1:
-        raise UserError(f"--num_samples must be at least 1, not {n}")
-    return [dataclasses.replace(sampling, seed=sampling.seed + i) for i in range(n)]
+SHORTEST = 16  # the smallest window of a prefill: shorter prompts share its program
 
 
 class Block(NamedTuple):
@@ -91,117 +53,20 @@ class Block(NamedTuple):
     top_logprobs: np.ndarray
 
 
-class SamplingArrays(NamedTuple):
-    """The values of every row's SamplingParams, each an array [B]."""
-
-    temperature: jax.Array
-    top_k: jax.Array
-    top_p: jax.Array
-    min_p: jax.Array
-    repetition_penalty: jax.Array
-    seed: jax.Array
-
-    @classmethod
-    def of(cls, sampling: Sequence[SamplingParams]) -> "SamplingArrays":
-        def column(name: str, dtype: type, values) -> jax.Array:
-            return jnp.asarray(np.array([values(getattr(row, name)) for row in sampling], dtype))
-
-        return cls(
-            column("temperature", np.float32, float),
-            column("top_k", np.int32, lambda k: min(k, 2**31 - 1)),
-            column("top_p", np.float32, float),
-            column("min_p", np.float32, float),
-            column("repetition_penalty", np.float32, float),
-            column("seed", np.uint32, lambda seed: int(seed) % 2**32),
-        )
-
-
-def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: jax.Array) -> jax.Array:
-    """Logits with those of seen tokens lowered: divided by the penalty, or times it below 0."""
-    penalty_B1 = penalty_B[:, None]
-    lowered_BV = jnp.where(logits_BV > 0, logits_BV / penalty_B1, logits_BV * penalty_B1)
-    return jnp.where(seen_BV, lowered_BV, logits_BV)
-
-
-def _falling(x: jax.Array) -> jax.Array:
-    """float32 `x` sorted along its last axis, the largest first.
-
-    Integers of the same order are sorted: on a CPU XLA takes a seventh of the time for them.
-    """
-    flip = jnp.int32(0x7FFFFFFF)  # negative floats fall where their bits rise
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
-    falling = ~jnp.sort(~jnp.where(bits < 0, bits ^ flip, bits), axis=-1)
-    return jax.lax.bitcast_convert_type(jnp.where(falling < 0, falling ^ flip, falling), x.dtype)
-
-
-def filter_logits(logits_BV: jax.Array, sampling: SamplingArrays) -> jax.Array:
-    """Logits after temperature, top-k, top-p and min-p; what is ruled out is -inf.
-
-    At least one token of every row stays. The results are relative to the row's largest logit, so
-    that no temperature overflows; at temperature 0 they are those of temperature 1.
-    """
-    vocab_size = logits_BV.shape[-1]
-    temperature_B = jnp.where(sampling.temperature > 0, sampling.temperature, 1.0)
-    logits_BV = (logits_BV - logits_BV.max(-1, keepdims=True)) / temperature_B[:, None]
-    counts_B = (sampling.top_k > 0) & (sampling.top_k < vocab_size)
-    sums_B = sampling.top_p < 1.0
-
-    def cut(logits_BV: jax.Array) -> jax.Array:
-        falling_BV = _falling(logits_BV)
-        # With ties more than k tokens stay.
-        last_B1 = jnp.where(counts_B, sampling.top_k - 1, vocab_size - 1)[:, None]
-        least_B1 = jnp.take_along_axis(falling_BV, last_B1, axis=-1)
-        falling_BV = jnp.where(falling_BV < least_B1, -jnp.inf, falling_BV)
-        p_BV = jax.nn.softmax(falling_BV, axis=-1)
-        # A token stays while those before it sum to less than top_p: the one that crosses stays.
-        inside_BV = jnp.cumsum(p_BV, axis=-1) - p_BV < sampling.top_p[:, None]
-        inside_BV = (inside_BV | ~sums_B[:, None]).at[:, 0].set(True)
-        inside_BV &= falling_BV >= least_B1
-        least_B1 = jnp.where(inside_BV, falling_BV, jnp.inf).min(-1, keepdims=True)
-        return jnp.where(logits_BV < least_B1, -jnp.inf, logits_BV)
-
-    cuts = jnp.any((counts_B | sums_B) & (sampling.temperature > 0))
-    logits_BV = jax.lax.cond(cuts, cut, lambda logits_BV: logits_BV, logits_BV)
-    return jnp.where(logits_BV < jnp.log(sampling.min_p)[:, None], -jnp.inf, logits_BV)
-
-
-def draw(
-    logits_BV: jax.Array, seen_BV: jax.Array, sampling: SamplingArrays, number: jax.Array | int
-) -> jax.Array:
-    """Token number `number` of every row, int32 [B].
-
-    A batch whose temperatures are all 0 pays for no filter and no random number.
-    """
-    logits_BV = penalise(logits_BV, seen_BV, sampling.repetition_penalty)
-    likeliest_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-
-    def random(logits_BV: jax.Array) -> jax.Array:
-        def one(seed, logits_V):
-            return jax.random.categorical(
-                jax.random.fold_in(jax.random.key(seed), number), logits_V
-            )
-
-        drawn_B = jax.vmap(one)(sampling.seed, filter_logits(logits_BV, sampling))
-        return jnp.where(sampling.temperature > 0, drawn_B.astype(jnp.int32), likeliest_B)
-
-    some = jnp.any(sampling.temperature > 0)
-    return jax.lax.cond(some, random, lambda logits_BV: likeliest_B, logits_BV)
-
-
-class _State(NamedTuple):
-    """What decoding carries from token to token, on the device."""
+class State(NamedTuple):
+    """What decoding carries from token to token, on the device; R rows."""
 
     cache: KVCache
-    logits_BV: jax.Array  # of the next token
-    seen_BV: jax.Array  # tokens of the prompt and after it
-    state_B: jax.Array  # of the automaton
+    logits_RV: jax.Array  # of the next token
+    seen_RV: jax.Array  # tokens of the prompt and after it
+    state_R: jax.Array  # of the automaton
 
 
 class Program:
-    """Prefill and decoding of one model, compiled for each batch size.
+    """Prefill and decoding of one model, compiled for each number of rows and prompt window.
 
     Attributes:
-      slots: of the cache: the most tokens of a row that one window holds.
+      slots: of the cache: the most tokens of a row that its window holds.
       dispatch_tokens: the most tokens that one dispatch makes: the granularity of streaming.
       top_logprobs: k of Block.
     """
@@ -210,6 +75,8 @@ class Program:
         self._model, self.slots = model, slots
         self.dispatch_tokens, self.top_logprobs = dispatch_tokens, top_logprobs
         self.prefill = jax.jit(self._prefill)
+        self.insert = jax.jit(self._insert, donate_argnames="state")
+        self.take = jax.jit(self._take)
         # A GPU asks the host before every turn of a loop whose count is not part of the program.
         static = ("count",) if jax.default_backend() == "gpu" else ()
         self.decode = jax.jit(self._decode, donate_argnames="state", static_argnames=static)
@@ -222,47 +89,85 @@ class Program:
         count = min(most, self.dispatch_tokens)
         return 1 << (count.bit_length() - 1) if jax.default_backend() == "gpu" else count
 
-    def _forward(self, params, tokens_BT, **more) -> Any:
-        return self._model.apply({"params": params}, tokens_BT, **more)
+    def width(self, length: int) -> int:
+        """Of the window that reads a prompt: powers of two, so that a few programs serve all."""
+        return min(self.slots, max(SHORTEST, 1 << (length - 1).bit_length()))
 
-    def _prefill(self, params, tokens_BT, pad_B):
+    def _forward(self, params, tokens_RT, **more) -> Any:
+        return self._model.apply({"params": params}, tokens_RT, **more)
+
+    def _prefill(self, params, tokens_RT, last_R, seen_RV, state_R):
+        """Reads R prompts, each padded at its right end; `last_R` is the last token of each."""
         # Products round keys and values to the model's dtype anyway: the cache holds them so.
         cfg, dtype = self._model.cfg, self._model.dtype
-        cache = init_cache(cfg, tokens_BT.shape[0], self.slots, dtype)
-        logits_BTV, cache = self._forward(params, tokens_BT, cache=cache, pad_B=pad_B)
-        return cache, logits_BTV[:, -1]
+        cache = init_cache(cfg, tokens_RT.shape[0], self.slots, dtype)
+        logits_RTV, cache = self._forward(params, tokens_RT, cache=cache, last_B=last_R)
+        return State(cache, logits_RTV[:, 0], seen_RV, state_R)
 
-    def _decode(self, params, state, sampling, automaton, pad_B, slot, number, count):
-        """Draws `count` tokens; the first, from state.logits_BV, is token `number` of its row.
+    @staticmethod
+    def _insert(state, one, row):
+        """The state with row number `row` replaced by the only row of `one`."""
+
+        def put(rows, new):
+            return jax.lax.dynamic_update_slice_in_dim(rows, new, row * len(new), axis=0)
+
+        return jax.tree.map(put, state, one)
+
+    @staticmethod
+    def _take(state, rows):
+        """The rows of these numbers, [rows], in this order."""
+        old = len(state.state_R)
+
+        def take(x):
+            heads = len(x) // old
+            parts = x.reshape(old, heads, *x.shape[1:])[rows]
+            return parts.reshape(len(rows) * heads, *x.shape[1:])
+
+        return jax.tree.map(take, state)
+
+    def _decode(self, params, head_DV, state, sampling, automaton, slot_R, number_R, tops, count):
+        """Draws `count` tokens for every row; the first, from state.logits_RV, has `number_R`.
+
+        Args:
+          head_DV: as GPT's.
+          slot_R: of the cache, where each row's next token goes.
+          tops: whether to fill the last two arrays of Block; a batch that asks for none pays none.
 
         Returns:
           (state, the arrays of Block with n = dispatch_tokens, of which `count` are filled).
         """
         allowed_AV, after_AV = automaton
-        batch, n, k = len(pad_B), self.dispatch_tokens, self.top_logprobs
+        rows, n, k = len(slot_R), self.dispatch_tokens, self.top_logprobs
         block = (
-            jnp.zeros((batch, n), jnp.int32),
-            jnp.zeros((batch, n), jnp.float32),
-            jnp.zeros((batch, n, k), jnp.int32),
-            jnp.zeros((batch, n, k), jnp.float32),
+            jnp.zeros((rows, n), jnp.int32),
+            jnp.zeros((rows, n), jnp.float32),
+            jnp.zeros((rows, n, k), jnp.int32),
+            jnp.zeros((rows, n, k), jnp.float32),
         )
 
+        def likeliest(logits_RV):
+            top_Rk, tokens_Rk = jax.lax.top_k(logits_RV, k)
+            return top_Rk, tokens_Rk.astype(jnp.int32)
+
+        def none(logits_RV):
+            return jnp.zeros((rows, k), logits_RV.dtype), jnp.zeros((rows, k), jnp.int32)
+
         def body(i, carry):
-            (cache, logits_BV, seen_BV, state_B), block = carry
-            allowed_BV = jnp.where(allowed_AV[state_B], logits_BV, -jnp.inf)
-            token_B = draw(allowed_BV, seen_BV, sampling, number + i)
-            total_B1 = jax.nn.logsumexp(logits_BV, axis=-1, keepdims=True)
-            logit_B1 = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)
-            top_Bk, top_tokens_Bk = jax.lax.top_k(logits_BV, k)
-            new = token_B, (logit_B1 - total_B1)[:, 0], top_tokens_Bk, top_Bk - total_B1
+            (cache, logits_RV, seen_RV, state_R), block = carry
+            allowed_RV = jnp.where(allowed_AV[state_R], logits_RV, -jnp.inf)
+            token_R = draw(allowed_RV, seen_RV, sampling, number_R + i)
+            total_R1 = jax.nn.logsumexp(logits_RV, axis=-1, keepdims=True)
+            logit_R1 = jnp.take_along_axis(logits_RV, token_R[:, None], axis=-1)
+            top_Rk, top_tokens_Rk = jax.lax.cond(tops, likeliest, none, logits_RV)
+            new = token_R, (logit_R1 - total_R1)[:, 0], top_tokens_Rk, top_Rk - total_R1
             put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=1)
             block = tuple(map(put, block, new))
-            logits_BTV, cache = self._forward(
-                params, token_B[:, None], cache=cache, start=slot + i, pad_B=pad_B
+            logits_RTV, cache = self._forward(
+                params, token_R[:, None], cache=cache, start=slot_R + i, head_DV=head_DV
             )
-            seen_BV = seen_BV.at[jnp.arange(batch), token_B].set(True)
-            state_B = after_AV[state_B, token_B]
-            return _State(cache, logits_BTV[:, 0], seen_BV, state_B), block
+            seen_RV = seen_RV.at[jnp.arange(rows), token_R].set(True)
+            state_R = after_AV[state_R, token_R]
+            return State(cache, logits_RTV[:, 0], seen_RV, state_R), block
 
         return jax.lax.fori_loop(0, count, body, (state, block))
 
@@ -271,6 +176,136 @@ class Program:
 def program(model: GPT, slots: int, dispatch_tokens: int, top_logprobs: int) -> Program:
     """The Program of these arguments; the eight used last are kept."""
     return Program(model, slots, dispatch_tokens, top_logprobs)
+
+
+@dataclasses.dataclass(eq=False)
+class Row:
+    """A text as token ids, while it is written.
+
+    Attributes:
+      ids: the prompt and what follows it.
+      sampling: how it is drawn.
+      tops: whether the likeliest tokens are asked for.
+      made: tokens after the prompt.
+      state: of the automaton, after `made` tokens.
+      slot: of the cache, where the next token goes.
+    """
+
+    ids: list[int]
+    sampling: SamplingParams
+    tops: bool = False
+    made: int = 0
+    state: int = 0
+    slot: int = 0
+
+
+class Decoder:
+    """Rows that are written together; they join and leave between dispatches.
+
+    A row that has filled its window reads the latest half of it again, alone.
+    """
+
+    def __init__(self, compiled: Program, params: Params, automaton: Automaton):
+        self._compiled, self._params = compiled, params
+        cpu = jax.default_backend() == "cpu"
+        self._head_DV = jnp.asarray(params["token_embedding"]).T if cpu else None
+        self._after_AV = automaton[1]
+        self._automaton = tuple(map(jnp.asarray, automaton))
+        self._vocab_size = automaton[1].shape[1]
+        self._state: State | None = None
+        self._together = False  # rows were read at once, so a program that does so is compiled
+        self.rows: list[Row | None] = []  # None: the place is free
+
+    def open(self, rows: Sequence[Row]) -> None:
+        """Begins with these rows, read at once, and with no free place."""
+        self.rows, self._state, self._together = list(rows), self._read(rows), True
+
+    def join(self, places: Iterable[int], rows: Iterable[Row]) -> None:
+        """Puts rows of the same ids, which are read once, at the first of these free places."""
+        one = None
+        for place, row in zip(places, rows, strict=False):
+            if self.rows[place]:
+                raise ValueError(f"place {place} is taken")
+            one = one or self._read([row])
+            row.slot = self._length(row)
+            self._put(place, row, one)
+
+    def _put(self, place: int, row: Row, one: State) -> None:
+        self.rows[place] = row
+        self._state = self._compiled.insert(self._state, one, np.int32(place))
+
+    def leave(self, row: Row) -> None:
+        """Frees the row's place; it is written no further."""
+        self.rows[self.rows.index(row)] = None
+
+    def resize(self, places: int) -> None:
+        """Has `places` places from now on; rows move to the first of them, in their order."""
+        if self._state is None:
+            self._state, self.rows = self._read([Row([0], SamplingParams())]), [None]
+        held = [place for place, row in enumerate(self.rows) if row]
+        if len(held) > places:
+            raise ValueError(f"{len(held)} rows do not fit in {places} places")
+        if places != len(self.rows):
+            numbers = np.array((held + [0] * places)[:places], np.int32)
+            self._state = self._compiled.take(self._state, numbers)
+            self.rows = [self.rows[place] for place in held] + [None] * (places - len(held))
+
+    def dispatch(self, most: int) -> Block:
+        """Draws the same number of tokens for every row, `most` at most; those of free places lie.
+
+        Rows keep the tokens that were drawn.
+        """
+        compiled, slots = self._compiled, self._compiled.slots
+        if self._state is None or not any(self.rows):
+            raise ValueError("no row has joined")
+        full = [(place, row) for place, row in enumerate(self.rows) if row and row.slot == slots]
+        if self._together and len(full) == len(self.rows):
+            self._state = self._read([row for _, row in full])
+        else:
+            for place, row in full:
+                self._put(place, row, self._read([row]))
+        held = [row for row in self.rows if row]
+        count = compiled.count(min(most, slots - max(row.slot for row in held)))
+        blank = Row([], SamplingParams(temperature=0.0))  # a free place draws nothing
+        rows = [row or blank for row in self.rows]
+        self._state, arrays = compiled.decode(
+            self._params,
+            self._head_DV,
+            self._state,
+            SamplingArrays.of([row.sampling for row in rows]),
+            self._automaton,
+            np.array([row.slot for row in rows], np.int32),
+            np.array([row.made for row in rows], np.int32),
+            np.bool_(any(row.tops for row in held)),
+            count=count,
+        )
+        block = Block(*(np.asarray(x)[:, :count] for x in arrays))
+        for row, new in zip(self.rows, block.tokens.tolist(), strict=True):
+            if row:
+                row.ids.extend(new)
+                row.made, row.slot = row.made + count, row.slot + count
+                for token in new:
+                    row.state = int(self._after_AV[row.state, token])
+        return block
+
+    def _length(self, row: Row) -> int:
+        """How many of the latest tokens a row reads when it joins or has filled its window."""
+        slots = self._compiled.slots
+        return len(row.ids) if len(row.ids) < slots else max(1, slots // 2)
+
+    def _read(self, rows: Sequence[Row]) -> State:
+        """The rows' windows, read by one prefill."""
+        lengths = [self._length(row) for row in rows]
+        width = self._compiled.width(max(lengths))
+        tokens_RT = np.zeros((len(rows), width), np.int32)
+        seen_RV = np.zeros((len(rows), self._vocab_size), bool)
+        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            tokens_RT[number, :length] = row.ids[-length:]
+            seen_RV[number, row.ids] = True
+            row.slot = length
+        last_R = np.array(lengths, np.int32) - 1
+        state_R = np.array([row.state for row in rows], np.int32)
+        return self._compiled.prefill(self._params, tokens_RT, last_R, seen_RV, state_R)
 
 
 def stream(
@@ -286,9 +321,8 @@ def stream(
 ) -> Generator[Block, None, None]:
     """Yields new tokens in Blocks of at most `dispatch_tokens`, `max_new_tokens` in all.
 
-    When the window of the row with the longest prompt is full, it slides for all rows: the latest
-    half is read again. Until then a row does not depend on the rows next to it. Closing the
-    iterator cancels what was not yet dispatched.
+    When the window of a row is full, it slides: the latest half is read again. A row does not
+    depend on the rows next to it. Closing the iterator cancels what was not yet dispatched.
 
     Args:
       prompts: one token sequence a row; rows may differ in length. Of a prompt longer than
@@ -321,49 +355,26 @@ def stream(
             raise UserError("a prompt has no tokens: give at least one")
         if not 0 <= min(prompt) <= max(prompt) < vocab_size:
             raise UserError(f"a prompt holds token ids outside 0..{vocab_size - 1}")
-    if automaton is None:
-        automaton = np.ones((1, vocab_size), bool), np.zeros((1, vocab_size), np.int32)
     compiled = program(model, model.cfg.block_size, dispatch_tokens, top_logprobs)
-    rows = [list(map(int, prompt)) for prompt in prompts]
-    return _stream(compiled, model, params, rows, sampling, max_new_tokens, automaton)
+    rows = [
+        Row(list(map(int, prompt)), one, tops=top_logprobs > 0)
+        for prompt, one in zip(prompts, sampling, strict=True)
+    ]
+    decoder = Decoder(compiled, params, automaton or anything(vocab_size))
+    return _stream(decoder, rows, max_new_tokens)
 
 
 def _stream(
-    compiled: Program,
-    model: GPT,
-    params: Params,
-    rows: list[list[int]],
-    sampling: Sequence[SamplingParams],
-    max_new_tokens: int,
-    automaton: Automaton,
+    decoder: Decoder, rows: Sequence[Row], max_new_tokens: int
 ) -> Generator[Block, None, None]:
-    block_size = model.cfg.block_size
-    seen = np.zeros((len(rows), model.cfg.vocab_size), bool)
-    for row, ids in enumerate(rows):
-        seen[row, ids] = True
-    seen_BV, state_B = jnp.asarray(seen), jnp.zeros(len(rows), jnp.int32)
-    settings, tables = SamplingArrays.of(sampling), tuple(map(jnp.asarray, automaton))
-    half, made = max(1, block_size // 2), 0
-    lengths = [len(ids) if len(ids) < block_size else half for ids in rows]
-    width = min(block_size - 1, _bucket(max(lengths)))
-    while made < max_new_tokens:
-        read = [ids[-length:] for ids, length in zip(rows, lengths, strict=True)]
-        pad_B = jnp.array([width - len(ids) for ids in read], jnp.int32)
-        tokens_BT = jnp.array([[0] * (width - len(ids)) + ids for ids in read], jnp.int32)
-        cache, logits_BV = compiled.prefill(params, tokens_BT, pad_B)
-        state, slot = _State(cache, logits_BV, seen_BV, state_B), width
-        while made < max_new_tokens and slot < block_size:
-            count = compiled.count(min(max_new_tokens - made, block_size - slot))
-            state, arrays = compiled.decode(
-                params, state, settings, tables, pad_B, slot, made, count=count
-            )
-            block = Block(*(np.asarray(x)[:, :count] for x in arrays))
-            for ids, new in zip(rows, block.tokens.tolist(), strict=True):
-                ids.extend(new)
-            made, slot = made + count, slot + count
-            yield block
-        seen_BV, state_B = state.seen_BV, state.state_B
-        lengths, width = [half] * len(rows), half
+    decoder.open(rows)
+    while (left := max_new_tokens - rows[0].made) > 0:
+        yield decoder.dispatch(left)
+
+
+def anything(vocab_size: int) -> Automaton:
+    """The automaton that allows every token."""
+    return np.ones((1, vocab_size), bool), np.zeros((1, vocab_size), np.int32)
 
 
 def generate(
@@ -387,8 +398,3 @@ def generate(
         dispatch_tokens=dispatch_tokens,
     )
     return np.concatenate([block.tokens for block in blocks], axis=1)
-
-
-def _bucket(length: int) -> int:
-    """The next power of two, so that a few compiled prefills serve every prompt."""
-    return 1 << (length - 1).bit_length()

@@ -38,7 +38,7 @@ from hlm_jax.model.shape import GPTConfig
 
 __all__ = ["GPT", "GPTConfig", "KVCache", "init_cache"]
 
-_MASKED = -1e30  # finite: a row of padding that may look at nothing stays a number
+_MASKED = -1e30  # finite: a difference of two of them is a number
 QUERY_ROWS = 128  # queries that share one product with all keys up to the last of them, on a CPU
 
 
@@ -70,8 +70,15 @@ def init_cache(cfg: GPTConfig, batch_size: int, size: int, dtype: Any = jnp.floa
 
 def _extended(cache_GSK, new_BHTK, start):
     """The cache of one layer with new keys or values written from slot `start` on; G = B x H."""
+    heads = new_BHTK.shape[1]
     new_GTK = new_BHTK.reshape(-1, *new_BHTK.shape[2:]).astype(cache_GSK.dtype)
-    return jax.lax.dynamic_update_slice(cache_GSK, new_GTK, (0, start, 0))
+    if not jnp.ndim(start):
+        return jax.lax.dynamic_update_slice(cache_GSK, new_GTK, (0, start, 0))
+
+    def write(cache_SK, new_TK, slot):
+        return jax.lax.dynamic_update_slice(cache_SK, new_TK, (slot, 0))
+
+    return jax.vmap(write)(cache_GSK, new_GTK, jnp.repeat(start, heads))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -264,7 +271,7 @@ class GPT(nn.Module):
 
     Attributes:
       dtype: of the operands of every matrix product; sums and all else are float32.
-      attention: "xla", or "fused" where there is neither a cache nor padding.
+      attention: "xla", or "fused" where there is no cache.
       mesh: the devices over which the rows of a batch are cut; fused attention needs to know.
     """
 
@@ -280,7 +287,8 @@ class GPT(nn.Module):
         *,
         cache: KVCache | None = None,
         start: int | jax.Array = 0,
-        pad_B: jax.Array | None = None,
+        last_B: jax.Array | None = None,
+        head_DV: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Logits of the next token at every position.
@@ -288,9 +296,12 @@ class GPT(nn.Module):
         Args:
           tokens_BT: int32; ids must lie in the vocabulary (JAX does not check).
           cache: keys and values of the positions before `start`; None attends within `tokens_BT`.
-          start: the slot of tokens_BT[:, 0], a scalar; start + T <= cache.size.
-          pad_B: how many slots at the left of each row are padding; positions count from the first
-            real token.
+          start: the slot of tokens_BT[:, 0], a scalar or one for each row, [B]; start + T <=
+            cache.size. What a row holds from there on is written over or not seen, so a row may
+            end in padding: start behind its last real token next time.
+          last_B: only the logits that follow this token of each row are returned, [B, 1, V].
+          head_DV: the transposed embedding, where the caller keeps one: a CPU multiplies a few rows
+            by it in half the time.
           dropout_key: None evaluates without dropout, as a cache requires.
 
         Returns:
@@ -302,14 +313,11 @@ class GPT(nn.Module):
             raise ValueError("start without a cache: positions then count from 0")
         cfg = self.cfg
         batch, length = tokens_BT.shape
-        causal = cache is None and pad_B is None
-        pad_B = jnp.zeros(batch, jnp.int32) if pad_B is None else pad_B
-        slot_T = start + jnp.arange(length)
+        causal = cache is None
         slot_S = jnp.arange(length if cache is None else cache.size)
-        position_BT = jnp.maximum(slot_T[None, :] - pad_B[:, None], 0)
-        mask_BTS = (slot_S[None, None, :] <= slot_T[None, :, None]) & (
-            slot_S[None, None, :] >= pad_B[:, None, None]
-        )
+        start_B1 = jnp.broadcast_to(start, (batch,))[:, None]
+        position_BT = start_B1 + jnp.arange(length)
+        mask_BTS = slot_S <= position_BT[:, :, None]
 
         initial = nn.initializers.normal(INIT_STD)
         embedding_VD = self.param("token_embedding", initial, (cfg.vocab_size, cfg.n_embd))
@@ -331,7 +339,12 @@ class GPT(nn.Module):
             if kv is not None:
                 keys.append(kv[0])
                 values.append(kv[1])
+        if last_B is not None:
+            x_BTD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)
         norm = RMSNorm if cfg.form == "qwen3" else LayerNorm
         x_BTD = norm(self.dtype, name="final_norm")(x_BTD)
-        logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
+        if head_DV is None:
+            logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
+        else:
+            logits_BTV = einsum("BTD,DV->BTV", x_BTD, head_DV, self.dtype, jnp.float32)
         return logits_BTV, None if cache is None else KVCache(tuple(keys), tuple(values))

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from hlm_jax.measures.score import Evaluator
 from hlm_jax.model import flash, generate
 from hlm_jax.model.gpt import GPT
+from hlm_jax.model.sampling import SamplingArrays, SamplingParams
 from hlm_jax.model.shape import GPTConfig
 from hlm_jax.training import optim
 from hlm_jax.training.mesh import make_mesh
@@ -215,19 +216,17 @@ def compile_decode(
     program = generate.Program(model, config.model.block_size, tokens, 0)
 
     def arguments():
-        params, pad_B = _params(model), jnp.zeros(batch, jnp.int32)
-        cache, logits_BV = program._prefill(params, jnp.zeros((batch, 1), jnp.int32), pad_B)
-        seen_BV = jnp.zeros((batch, vocabulary), bool)
-        state = generate._State(cache, logits_BV, seen_BV, jnp.zeros(batch, jnp.int32))
-        sampling = generate.SamplingArrays.of([generate.SamplingParams()] * batch)
-        allowed_AV = jnp.ones((1, vocabulary), bool)
-        automaton = allowed_AV, jnp.zeros(allowed_AV.shape, jnp.int32)
-        return params, state, sampling, automaton, pad_B, jnp.int32(1), jnp.int32(0)
+        params, of_rows = _params(model), jnp.zeros(batch, jnp.int32)
+        tokens_BT, seen_BV = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, vocabulary), bool)
+        state = program._prefill(params, tokens_BT, of_rows, seen_BV, of_rows)
+        rows = SamplingArrays.of([SamplingParams()] * batch)
+        automaton = generate.anything(vocabulary)
+        return params, None, state, rows, automaton, of_rows + 1, of_rows, jnp.bool_(False)
 
-    def decode(params, state, sampling, automaton, pad_B, slot, number):
-        return program._decode(params, state, sampling, automaton, pad_B, slot, number, tokens)
+    def decode(*arguments):
+        return program._decode(*arguments, count=tokens)
 
-    return _compiled(decode, arguments, card, donate_argnums=1)
+    return _compiled(decode, arguments, card, donate_argnums=2)
 
 
 def _params(model: GPT) -> Any:
