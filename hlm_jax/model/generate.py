@@ -280,12 +280,12 @@ class Decoder:
             count=count,
         )
         block = Block(*(np.asarray(x)[:, :count] for x in arrays))
-        for row, new in zip(self.rows, block.tokens.tolist(), strict=True):
-            if row:
-                row.ids.extend(new)
-                row.made, row.slot = row.made + count, row.slot + count
+        for place, new in enumerate(block.tokens.tolist()):
+            if written := self.rows[place]:
+                written.ids.extend(new)
+                written.made, written.slot = written.made + count, written.slot + count
                 for token in new:
-                    row.state = int(self._after_AV[row.state, token])
+                    written.state = int(self._after_AV[written.state, token])
         return block
 
     def _length(self, row: Row) -> int:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from hlm_jax.errors import UserError
 from hlm_jax.model.layers import random_bits
@@ -93,9 +94,9 @@ class SamplingArrays(NamedTuple):
         )
 
 
-def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: jax.Array) -> jax.Array:
+def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: ArrayLike) -> jax.Array:
     """Logits with those of seen tokens lowered: divided by the penalty, or times it below 0."""
-    penalty_B1 = penalty_B[:, None]
+    penalty_B1 = jnp.asarray(penalty_B)[:, None]
     lowered_BV = jnp.where(logits_BV > 0, logits_BV / penalty_B1, logits_BV * penalty_B1)
     return jnp.where(seen_BV, lowered_BV, logits_BV)
 
@@ -152,7 +153,7 @@ def _argmax(x_BV: jax.Array) -> jax.Array:
     return jnp.where(largest_BV, places_V, places_V[-1]).min(axis=-1)
 
 
-def exponentials(seed_B: jax.Array, number_B: jax.Array, vocab_size: int) -> jax.Array:
+def exponentials(seed_B: ArrayLike, number_B: ArrayLike, vocab_size: int) -> jax.Array:
     """Exponential random numbers, above 0, [B, V]: of weights w, the largest w / number is drawn.
 
     Its probability is w / sum(w): this is the Gumbel-max draw (Yellott 1977) without its outer

@@ -223,8 +223,8 @@ def compile_decode(
         automaton = generate.anything(vocabulary)
         return params, None, state, rows, automaton, of_rows + 1, of_rows, jnp.bool_(False)
 
-    def decode(*arguments):
-        return program._decode(*arguments, count=tokens)
+    def decode(params, head, state, rows, automaton, slot, number, tops):
+        return program._decode(params, head, state, rows, automaton, slot, number, tops, tokens)
 
     return _compiled(decode, arguments, card, donate_argnums=2)
 
