@@ -1,5 +1,7 @@
 from setuptools import find_packages, setup
 
+SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "prometheus-client>=0.22,<1"]
+
 setup(
     name="hlm-jax",
     version="0.2.0",
@@ -10,6 +12,7 @@ setup(
     package_data={
         "hlm_jax.book": ["repairs.tsv", "mends.tsv"],
         "hlm_jax.analysis.page": ["*.css", "*.js"],
+        "hlm_jax.serving": ["page/*.html", "page/*.css", "page/*.js"],
     },
     install_requires=[
         "jax>=0.10,<0.13",
@@ -38,10 +41,17 @@ setup(
             "tokenizers>=0.21",
             "safetensors>=0.5",
             "gguf>=0.18",
+            *SERVE,
+            "httpx>=0.27,<1",
+            "httpx2>=2,<3",  # of starlette's test client
+            "openai>=2",
+            "playwright>=1.50",
+            "axe-playwright-python>=0.1.4",
             "ruff>=0.11",
             "mypy>=1.15",
         ],
         "export": ["safetensors>=0.5", "tokenizers>=0.21", "gguf>=0.18"],
+        "serve": SERVE,
         "parquet": ["pyarrow>=17"],
         "notebooks": ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"],
     },

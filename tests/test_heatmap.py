@@ -173,7 +173,7 @@ def test_no_text_and_no_name_becomes_markup():
         not name.startswith("on") for _, attributes in reader.elements for name in attributes
     )
     assert unpacked(page)[0]["t"] == HOSTILE
-    script = asset("heatmap.js") + asset("units.js") + asset("page.js")
+    script = "".join(map(asset, (*heatmap.SCRIPTS, "standalone.js", "page.js")))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
     assert not re.search(r"\bfetch\(|XMLHttpRequest|import\(", script)
     assert "http" not in script
@@ -319,9 +319,9 @@ def test_a_passage_needs_no_script_and_no_style_sheet():
 
 
 def test_the_scripts_have_no_syntax_error(tmp_path):
-    for name in ("heatmap.js", "units.js"):
+    for name in (*heatmap.SCRIPTS, "standalone.js"):
         check_script(asset(name), tmp_path)
-    check_script("".join(map(asset, ("page.js", "units.js", "heatmap.js"))), tmp_path)
+    check_script("".join(map(asset, ("page.js", *heatmap.SCRIPTS, "standalone.js"))), tmp_path)
 
 
 def test_every_element_that_the_reader_asks_for_is_there():

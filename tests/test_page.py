@@ -15,6 +15,7 @@ from pages import HOSTILE, Reader, check_script, contrast, drawings
 
 from hlm_jax.analysis import page
 from hlm_jax.analysis.page.axes import nice_ticks, text_width
+from hlm_jax.analysis.page.drawing import svg_file
 from hlm_jax.errors import UserError
 
 
@@ -200,6 +201,7 @@ def test_a_chart_marks_spans_milestones_and_links():
     assert second == pytest.approx(first * 70 / 9, rel=0.02)
     assert "trained on" in text
     links = list(drawing.iter("a"))
+    assert drawing.get("role") == "group"  # what is in an image cannot be reached
     assert [link.get("href") for link in links] == [f"#ch={x}" for x in range(1, 121)]
     assert links[6].get("aria-label") == "第七回"
     tip = next(links[6].iter("title")).text
@@ -237,6 +239,25 @@ def test_ticks_are_round_and_enclose(place, size, count):
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
     mantissa = steps[0] / 10.0 ** np.floor(np.log10(steps[0] * 1.001))
     assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 0.01
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "model <1>"), ("zh", "模型")])
+def test_a_chart_is_a_file_of_its_own(lang, word):
+    text = svg_file(chart(hatched=[(1, 5)], links={3: "#a"}, names={3: HOSTILE}), lang=lang)
+    drawing = ElementTree.fromstring(text)
+    labels = ["".join(label.itertext()) for label in drawing.findall(".//{*}text")]
+    assert labels[:3] == [word, "5-gram", {"en": "trained on", "zh": "训练所用"}[lang]]
+    assert ("回" in labels) == (lang == "zh")
+    assert not drawing.findall(".//{*}a")
+    assert not drawing.findall(".//{*}script")
+    assert "var(" not in text
+    width, height = (float(drawing.get(name)) for name in ("width", "height"))
+    assert drawing.get("viewBox") == f"0 0 {width:g} {height:g}"
+    (plain,) = drawings(chart())
+    assert height > float(plain.get("viewBox").split()[3])  # the legend is in it
+    many = {f"a long name of a model {i}": [(0, i), (1, i)] for i in range(9)}
+    wrapped = ElementTree.fromstring(svg_file(page.line_chart(many, x_label="x", y_label="y")))
+    assert float(wrapped.get("height")) > 320 + 3 * 22
 
 
 def test_points_have_a_form_for_every_group_and_labels_that_do_not_meet():

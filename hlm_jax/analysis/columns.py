@@ -1,10 +1,11 @@
 """Columns of one length as rows and as files: CSV, JSON and Parquet."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -65,12 +66,21 @@ class Columns:
         """
         encoding = "utf-8-sig" if bom else "utf-8"
         with replacing(path) as new, new.open("w", encoding=encoding, newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            for start in range(0, len(self), _ROWS):
-                end = start + _ROWS
-                columns = [_cells(column[start:end]) for column in self.columns.values()]
-                writer.writerows(zip(*columns, strict=True))
+            self._write_csv(file)
+
+    def csv_text(self) -> str:
+        """The CSV of to_csv as text."""
+        lines = io.StringIO()
+        self._write_csv(lines)
+        return lines.getvalue()
+
+    def _write_csv(self, file: TextIO) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self.columns)
+        for start in range(0, len(self), _ROWS):
+            end = start + _ROWS
+            columns = [_cells(column[start:end]) for column in self.columns.values()]
+            writer.writerows(zip(*columns, strict=True))
 
     def to_json(self, path: str | Path) -> None:
         """Writes {"notes", "rows": [{column: value}]}; the text is exact, missing is null.

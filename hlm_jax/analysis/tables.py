@@ -25,11 +25,16 @@ def write_csv(
     Raises:
       UserError: the file cannot be written.
     """
+    return write_text(path, ("\ufeff" if bom else "") + csv_text(head, rows))
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The table of write_csv as text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(head)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    return write_text(path, ("\ufeff" if bom else "") + lines.getvalue())
+    return lines.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -141,9 +141,10 @@ def _chart(
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     size = f'viewBox="0 0 {pixels(plot.width)} {pixels(plot.height)}"'
     least = f"min-width:{pixels(plot.width * 0.72)}px"
+    role = "group" if "<a " in inside else "img"  # what is in an image cannot be reached
     return Html(
-        f'<figure>{above}<div class="scroll"><svg class="chart" {size} style="{least}" role="img" '
-        f'aria-label="{escape(summary)}">{inside}</svg></div>{below}</figure>'
+        f'<figure>{above}<div class="scroll"><svg class="chart" {size} style="{least}" '
+        f'role="{role}" aria-label="{escape(summary)}">{inside}</svg></div>{below}</figure>'
     )
 
 

@@ -1,41 +1,22 @@
-// The reader of a heat map: one part of the text at a time, from the data of the page. Everything
-// that comes from a book is written with textContent.
-(() => {
+// The reader of a heat map: one part of the text at a time. Everything that comes from a book is
+// written with textContent. It draws into the frame of heatmap.py, and can be shown other data later.
+//
+//   prefix   of the ids of its frame, where a page has several
+//   within   the element whose keys it hears and whose columns of a curve it marks
+//   beyond   called with -1 or 1 where a key turns to a page before the first or after the last
+//   keep     told the words of its address, ["ch=3", "by=rank", "at=120"], and whether a page was turned
+const heatmap = (options) => {
   "use strict";
+  const { prefix = "", within = document, keep, beyond = () => {} } = options;
+  const { make, both, list, chinese, shown, digits, share } = dom;
   const root = document.documentElement;
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const at = (id) => document.getElementById(id);
-  const state = { page: 0, by: Object.keys(data.scales)[0], a: 0, b: Math.min(1, data.models.length - 1), offset: null };
+  const at = (id) => document.getElementById(prefix + id);
+  const state = { page: 0, by: "bits", a: 0, b: 1, offset: null };
+  let data = { models: [], pages: [], scales: {} }; // as Book.data of heatmap.py
   let parts = null; // the unpacked columns of the page that is shown
   let view = null; // its units in this colouring: start, end, spans
   let chosen = -1; // the unit under the cursor of the keyboard
   let turn = 0; // counts page turns: a slow one may not overwrite a later one
-
-  // --- small makers ---
-
-  function make(tag, name, ...inside) {
-    const node = document.createElement(tag);
-    if (name) node.className = name;
-    node.append(...inside);
-    return node;
-  }
-  function both(english, chinese) {
-    const spans = [["en", english], ["zh", chinese]].map(([tag, text]) => {
-      const span = make("span", tag, text);
-      span.lang = tag;
-      return span;
-    });
-    const all = document.createDocumentFragment();
-    all.append(...spans);
-    return all;
-  }
-  const chinese = () => root.lang.startsWith("zh");
-  const shown = (text) => text.replaceAll("\n", "↵").replaceAll(" ", "␣").replaceAll("\u3000", "␣");
-  const digits = (value, n = 2) => value.toFixed(n);
-  function share(p) {
-    if (p >= 0.001 || p === 0) return digits(p, p >= 0.1 || p === 0 ? 3 : 4);
-    return `1 / ${Number((1 / p).toPrecision(2)).toLocaleString("en")}`;
-  }
 
   // --- what a colour shows ---
 
@@ -152,7 +133,7 @@
     for (const id of ["after", "after2"]) at(id).disabled = state.page === last;
     at("chapter").value = String(state.page);
     at("place").textContent = page.name;
-    for (const column of document.querySelectorAll(".column")) {
+    for (const column of within.querySelectorAll(".column")) {
       const here = column.dataset.x === String(page.x);
       column.classList.toggle("here", here);
       if (here) column.parentNode.setAttribute("aria-current", "true"); else column.parentNode.removeAttribute("aria-current");
@@ -171,13 +152,7 @@
       return button;
     }));
     at("models").hidden = data.models.length < 2;
-    for (const side of ["a", "b"]) {
-      at(side).replaceChildren(...data.models.map((name, i) => new Option(name, String(i))));
-      at(side).addEventListener("change", () => {
-        state[side] = Number(at(side).value);
-        redraw();
-      });
-    }
+    for (const side of ["a", "b"]) at(side).replaceChildren(...data.models.map((name, i) => new Option(name, String(i))));
   }
 
   // --- what stands behind one unit ---
@@ -193,10 +168,6 @@
     const unit = make("p", "unit", shown(text));
     unit.lang = "zh";
     at("details").replaceChildren(unit, ...(state.by === "difference" ? compared(i) : explained(i)));
-  }
-  function list(rows) {
-    const nodes = rows.flatMap(([label, content]) => [make("dt", "", both(...label)), make("dd", "", content)]);
-    return make("dl", "", ...nodes);
   }
   function explained(i) {
     const model = parts.models[state.a], rows = [];
@@ -257,7 +228,7 @@
     }
     state.offset = i < 0 ? null : view.start[i];
     drawPanel(i);
-    keep(false);
+    tell(false);
   }
   function neighbour(step) {
     const box = (i) => view.spans[i].getClientRects()[0] || view.spans[i].getBoundingClientRect();
@@ -310,37 +281,37 @@
     if (mine !== turn) return;
     parts = fresh;
     state.page = page;
-    keep(push); // first: what follows writes over the address that stands
+    tell(push); // first: what follows writes over the address that stands
     drawPlace();
     redraw();
     root.dataset.ready = String(page);
   }
   function turnTo(page) {
-    if (page < 0 || page >= data.pages.length || page === state.page) return;
+    if (page === state.page) return;
+    if (page < 0 || page >= data.pages.length) return void beyond(Math.sign(page - state.page));
     state.offset = null;
     open(page, true).then(() => at("place").scrollIntoView({ block: "start" }));
   }
 
-  // --- the address: #ch=3&by=rank&at=120, with a and b where there are several models ---
+  // --- the address: ch=3&by=rank&at=120, with a and b where there are several models ---
 
-  function keep(push) {
+  function tell(push) {
     const words = [`ch=${data.pages[state.page].id}`, `by=${state.by}`];
     if (data.models.length > 1) words.push(`a=${state.a + 1}`, `b=${state.b + 1}`);
     if (state.offset !== null) words.push(`at=${data.pages[state.page].from + state.offset}`);
-    const hash = `#${words.join("&")}`;
-    if (hash === location.hash) return;
-    try {
-      if (push) history.pushState(null, "", hash); else history.replaceState(null, "", hash);
-    } catch { /* a frame without an address of its own */ }
+    keep(words, push);
   }
-  function follow(hash) {
-    const words = new URLSearchParams(hash.replace(/^#/, ""));
+  // The part that an address names; colours, models and place are set as it says.
+  function follow(address) {
+    const words = new URLSearchParams(address.replace(/^#/, ""));
     const model = (name) => Math.max(0, Math.min(data.models.length - 1, Number(words.get(name)) - 1 || 0));
     if (data.scales[words.get("by")]) state.by = words.get("by");
     for (const side of ["a", "b"]) if (words.has(side)) state[side] = model(side);
-    const found = data.pages.findIndex((page) => page.id === words.get("ch"));
-    const page = found < 0 ? state.page : found;
-    const offset = Number.parseInt(words.get("at"), 10) - data.pages[page].from;
+    const place = Number.parseInt(words.get("at"), 10);
+    let page = data.pages.findIndex((one) => one.id === words.get("ch"));
+    if (page < 0) page = data.pages.findLastIndex((one) => one.x === words.get("ch") && one.from <= (place || 0));
+    if (page < 0) page = state.page;
+    const offset = place - data.pages[page].from;
     state.offset = offset >= 0 ? offset : null;
     return page;
   }
@@ -374,8 +345,8 @@
       event.clipboardData.setData("text/plain", getSelection().getRangeAt(0).toString());
       event.preventDefault();
     });
-    document.addEventListener("keydown", keys);
-    document.addEventListener("click", (event) => {
+    within.addEventListener("keydown", keys);
+    within.addEventListener("click", (event) => {
       const link = event.target.closest('a[href^="#ch="]');
       if (!link) return;
       event.preventDefault(); // in a notebook's frame the address would be that of the notebook
@@ -386,12 +357,27 @@
     for (const id of ["after", "after2"]) at(id).addEventListener("click", () => turnTo(state.page + 1));
     at("chapter").addEventListener("change", () => turnTo(Number(at("chapter").value)));
     at("close").addEventListener("click", () => choose(-1, false));
-    addEventListener("hashchange", () => open(follow(location.hash), false));
+    for (const side of ["a", "b"]) {
+      at(side).addEventListener("change", () => {
+        state[side] = Number(at(side).value);
+        redraw();
+      });
+    }
     root.addEventListener("look", () => at("chapter").setAttribute("aria-label", chinese() ? "章回" : "chapter"));
   }
 
-  drawChoices();
+  // Draws other data, at the place and in the colours that the address names.
+  function show(fresh, address) {
+    data = fresh;
+    const last = data.models.length - 1;
+    Object.assign(state, { page: 0, offset: null, a: Math.min(state.a, last), b: Math.min(state.b, last) });
+    if (!data.scales[state.by]) state.by = Object.keys(data.scales)[0];
+    drawChoices();
+    root.dispatchEvent(new Event("look"));
+    return open(follow(address), false);
+  }
+  const turnToAddress = (address) => open(follow(address), false);
+
   listen();
-  root.dispatchEvent(new Event("look"));
-  open(follow(location.hash), false);
-})();
+  return { show, turnToAddress };
+};

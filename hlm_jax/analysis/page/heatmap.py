@@ -26,6 +26,7 @@ from hlm_jax.analysis.page.markup import Html, both, escape
 from hlm_jax.analysis.surprisal.table import KNOWN, SurprisalTable, partly_trained
 
 PART = 30_000  # characters that are drawn at once
+SCRIPTS = ("dom.js", "units.js", "heatmap.js")  # of the reader, in this order
 _NAME = 48  # characters of a heading in the list of chapters
 # Numbers travel as whole numbers, times this; those that are whole already are not named here.
 _FACTORS = {"b": 1000, "e": 100, "g": 100, "u": 100}
@@ -59,19 +60,33 @@ def heatmap(
     named = dict(tables) if isinstance(tables, Mapping) else {"model": tables}
     book = _Book(named)
     notes = dict.fromkeys(note for t in named.values() for note in getattr(t, "notes", ()))
-    body = _warnings(named) + _body(
-        book.curve() if curve and len(book.texts) > 1 else Html(),
-        "".join(f'<p class="muted">{escape(note)}</p>\n' for note in notes),
-    )
-    style = asset("heatmap.css") + colours.style()
+    drawing = book.curve() if curve and len(book.texts) > 1 else Html()
+    said = "".join(f'<p class="muted">{escape(note)}</p>\n' for note in notes)
     return document(
         title,
-        body,
-        style=style,
-        script=asset("units.js") + asset("heatmap.js"),
+        _warnings(named) + drawing + frame(notes=said),
+        style=style(),
+        script="".join(map(asset, (*SCRIPTS, "standalone.js"))),
         data=book.data(),
         lang=lang,
     )
+
+
+def reader_data(tables: Mapping[str, Table]) -> dict[str, Any]:
+    """What `heatmap(…).show` of heatmap.js draws: texts, units and colourings, JSON-able.
+
+    Args:
+      tables: as of `heatmap`, by the names of their models.
+
+    Raises:
+      UserError: no text, or tables of different texts.
+    """
+    return _Book(tables).data()
+
+
+def style() -> str:
+    """The style sheet of the reader, after that of the page."""
+    return asset("heatmap.css") + colours.style()
 
 
 class _Book:
@@ -156,41 +171,64 @@ class _Book:
         return found
 
     def curve(self) -> Html:
-        """Bits per character of every text by every model; a click opens it.
-
-        Beside them the 5-gram of the first one's book, on the texts that it was not trained on: it
-        has learned the others by heart.
-        """
-        xs = [float(name) for name in self.ids]
-        order = np.argsort(xs, kind="stable").tolist()
-
-        def points(model: Sequence[Cells], short: str) -> list[tuple[float, float]]:
-            return [(xs[i], _per_character(model[i], short, self.texts[i].text)) for i in order]
-
-        label = {
-            name: name if len(self.named) > 1 else both("model", "模型") for name in self.named
-        }
-        series = {
-            label[name]: points(m, "b") for name, m in zip(self.named, self.cells, strict=True)
-        }
-        trained = {x for x, splits in zip(xs, self.splits, strict=True) if "train" in splits}
-        learned = {x for x, splits in zip(xs, self.splits, strict=True) if splits[0] == "train"}
-        baseline = [(x, np.nan if x in learned else y) for x, y in points(self.cells[0], "g")]
-        if np.isfinite([y for _, y in baseline]).any():
-            series["5-gram"] = baseline
-        return line_chart(
-            series,
-            x_label=both("chapter", "回") if self.numbered else both("text", "文"),
-            y_label=both("bits per character", "每字比特数"),
-            hatched=_spans(sorted(trained)),
-            hatched_label=both("trained on", "训练所用")
-            if len(self.named) == 1
-            else both("trained on by one of the models", "有模型训练过"),
-            caption=_TRAINED if trained else "",
-            links={x: f"#ch={self._part_ids(i)[0]}" for i, x in enumerate(xs)},
-            names={x: self._name(i) for i, x in enumerate(xs)},
-            height=250,
+        """Bits per character of every text by every model; a click opens it."""
+        by_text = zip(self.texts, zip(*self.cells, strict=True), strict=True)
+        bits = [[_per_character(c, "b", text.text) for c in cells] for text, cells in by_text]
+        first = zip(self.texts, self.cells[0], strict=True)
+        return chapter_curve(
+            [float(name) for name in self.ids],
+            dict(zip(self.named, zip(*bits, strict=True), strict=True)),
+            [_per_character(cells, "g", text.text) for text, cells in first],
+            splits=self.splits,
+            names=[self._name(i) for i in range(len(self.texts))],
+            links=[f"#ch={self._part_ids(i)[0]}" for i in range(len(self.texts))],
+            numbered=self.numbered,
         )
+
+
+def chapter_curve(
+    xs: Sequence[float],
+    bits: Mapping[str, Sequence[float]],
+    ngram: Sequence[float],
+    *,
+    splits: Sequence[Sequence[str]],
+    names: Sequence[str],
+    links: Sequence[str],
+    numbered: bool = True,
+) -> Html:
+    """Bits per character of every text by every model.
+
+    Beside them the 5-gram of the first one's book, on the texts that it was not trained on: it has
+    learned the others by heart.
+
+    Args:
+      xs: the texts' numbers.
+      bits: of every model, [texts]; nan where it is not known.
+      ngram: of the 5-gram, [texts].
+      splits: of every text, by every model.
+      names, links: of every text: its name, and the address that a click opens.
+      numbered: whether the numbers are those of chapters.
+    """
+    order = np.argsort(xs, kind="stable").tolist()
+    label = {name: name if len(bits) > 1 else both("model", "模型") for name in bits}
+    series = {label[name]: [(xs[i], values[i]) for i in order] for name, values in bits.items()}
+    fair = [(xs[i], np.nan if splits[i][0] == "train" else ngram[i]) for i in order]
+    if np.isfinite([y for _, y in fair]).any():
+        series["5-gram"] = fair
+    trained = sorted(x for x, of in zip(xs, splits, strict=True) if "train" in of)
+    return line_chart(
+        series,
+        x_label=both("chapter", "回") if numbered else both("text", "文"),
+        y_label=both("bits per character", "每字比特数"),
+        hatched=_spans(trained),
+        hatched_label=both("trained on", "训练所用")
+        if len(bits) == 1
+        else both("trained on by one of the models", "有模型训练过"),
+        caption=_TRAINED if trained else "",
+        links=dict(zip(xs, links, strict=True)),
+        names=dict(zip(xs, names, strict=True)),
+        height=250,
+    )
 
 
 def _copied_shares(table: Table) -> list[float | None]:
@@ -280,14 +318,20 @@ def _spans(xs: Sequence[float]) -> list[tuple[float, float]]:
 # --- the frame ---
 
 
-def _body(curve: str, notes: str) -> str:
-    """The places that the reader fills, and its buttons."""
+def frame(*, prefix: str = "", notes: str = "") -> Html:
+    """The places that the reader fills, and its buttons.
+
+    Args:
+      prefix: of their ids, where a page has several readers.
+      notes: HTML that stands below the text.
+    """
     before, after = both("← previous", "← 上一回"), both("next →", "下一回 →")
 
     def turning(n: str, between: str) -> str:
         return (
-            f'<nav class="bar no-print" id="turning{n}"><button type="button" id="before{n}">'
-            f'{before}</button>{between}<button type="button" id="after{n}">{after}</button></nav>'
+            f'<nav class="bar no-print" id="{prefix}turning{n}">'
+            f'<button type="button" id="{prefix}before{n}">{before}</button>{between}'
+            f'<button type="button" id="{prefix}after{n}">{after}</button></nav>'
         )
 
     keys = both(
@@ -295,23 +339,25 @@ def _body(curve: str, notes: str) -> str:
         "按键：文中方向键移动；n、p 翻回；c 或 1、2…… 换着色。",
     )
     hatch = both("In the list ▨ marks what was trained on.", "列表中 ▨ 表示曾用于训练。")
-    return f"""{curve}{turning("", '<select id="chapter" aria-label="chapter"></select>')}
-<p class="muted no-print" id="marked" hidden>{hatch}</p>
-<div class="bar models no-print" id="models" hidden>
-<label for="a">{both("model A", "模型甲")}</label><select id="a"></select>
-<label for="b">{both("B", "乙")}</label><select id="b"></select></div>
-<div class="bar no-print" id="colourings" role="group" aria-label="colours"></div>
+    chapters = f'<select id="{prefix}chapter" aria-label="chapter"></select>'
+    return Html(f"""{turning("", chapters)}
+<p class="muted no-print" id="{prefix}marked" hidden>{hatch}</p>
+<div class="bar models no-print" id="{prefix}models" hidden>
+<label for="{prefix}a">{both("model A", "模型甲")}</label><select id="{prefix}a"></select>
+<label for="{prefix}b">{both("B", "乙")}</label><select id="{prefix}b"></select></div>
+<div class="bar no-print" id="{prefix}colourings" role="group" aria-label="colours"></div>
 <div class="reader"><section>
-<h2 id="place"></h2>
-<div id="warnings" role="status"></div>
-<p class="muted" id="facts"></p>
-<div id="key"></div>
-<div id="text" lang="zh" tabindex="0" role="group" aria-label="text" aria-describedby="keys"></div>
+<h2 id="{prefix}place"></h2>
+<div id="{prefix}warnings" role="status"></div>
+<p class="muted" id="{prefix}facts"></p>
+<div class="heat-key" id="{prefix}key"></div>
+<div class="heat-text" id="{prefix}text" lang="zh" tabindex="0" role="group" aria-label="text" \
+aria-describedby="{prefix}keys"></div>
 {turning("2", "")}
 {notes}</section>
-<aside id="panel" class="idle" aria-live="polite">
-<button type="button" id="close" aria-label="close">×</button>
-<div id="details"></div>
-<p class="muted keys" id="keys">{keys}</p>
+<aside class="heat-panel idle" id="{prefix}panel" aria-live="polite">
+<button type="button" class="heat-close" id="{prefix}close" aria-label="close">×</button>
+<div id="{prefix}details"></div>
+<p class="muted keys" id="{prefix}keys">{keys}</p>
 </aside></div>
-"""
+""")

@@ -1,0 +1,148 @@
+"""Occurrences of words in a book; a regular expression in a process of its own, which can be ended.
+
+Python's `re` cannot be interrupted, and an expression such as (a+)+b may take longer than the
+universe is old. As a command it reads JSON from its input and writes the hits as JSON.
+"""
+
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from hlm_jax.analysis.stylometry.concordance import Hit, kwic
+from hlm_jax.book.chapters import Chapter
+from hlm_jax.errors import UserError
+from hlm_jax.serving.http import Refusal, busy
+
+SECONDS = 5  # of processor time for a regular expression, and twice as many by the clock
+MEMORY = 2**31  # bytes of address space
+HITS = 100_000  # that are counted; more would be a search for nothing
+CHILDREN = 2  # searches by regular expression at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is looked for.
+
+    Attributes:
+      words: several are found together; one regular expression where `regex`.
+      width, sort: as concordance.kwic.
+    """
+
+    words: tuple[str, ...]
+    width: int = 15
+    sort: str = "place"
+    regex: bool = False
+
+
+def plain_hits(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
+    """Every occurrence of the words.
+
+    Raises:
+      UserError: as concordance.kwic, or more than HITS of them.
+    """
+    text_of = [chapter.text for chapter in chapters]
+    if sum(text.count(word) for text in text_of for word in search.words) > HITS:
+        raise too_many()
+    return kwic(chapters, search.words, width=search.width, sort=search.sort)
+
+
+def too_many() -> UserError:
+    return UserError(f"more than {HITS:,} occurrences: look for something rarer")
+
+
+class Regex:
+    """Searches by regular expression, CHILDREN at a time."""
+
+    def __init__(self) -> None:
+        self._running = 0
+
+    async def hits(self, chapters: Sequence[Chapter], search: Search) -> list[Hit]:
+        """Every occurrence; the process ends when the caller is cancelled.
+
+        Raises:
+          Refusal: 400 for an expression that cannot be read, takes too long or too much memory, or
+            is found more than HITS times; 429 where CHILDREN searches are in work.
+        """
+        if self._running >= CHILDREN:
+            raise busy("other searches by regular expression are in work: try again in a second")
+        self._running += 1
+        try:
+            return await _in_a_child(chapters, search)
+        finally:
+            self._running -= 1
+
+
+async def _in_a_child(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
+    request = {
+        "chapters": [(chapter.number, chapter.text) for chapter in chapters],
+        "search": dataclasses.asdict(search),
+        "seconds": SECONDS,
+    }
+    # The package is found where this process found it; one thread of numpy needs little memory.
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | paths,
+        close_fds=False,  # so that it is spawned: a fork of a process with JAX's threads may hang
+    )
+    try:
+        answer = await asyncio.to_thread(_answer, child, json.dumps(request).encode())
+    finally:
+        child.kill()  # where the caller was cancelled; else it has ended
+    if child.returncode != 0:
+        raise Refusal(
+            400,
+            f"the regular expression takes more than {SECONDS} seconds or too much memory: "
+            "make it simpler",
+            param="words",
+            code="search_too_long",
+        )
+    found = json.loads(answer)
+    if "error" in found:
+        raise Refusal(400, found["error"], param="words")
+    return [Hit(*hit) for hit in found["hits"]]
+
+
+def _answer(child: subprocess.Popen[bytes], request: bytes) -> bytes:
+    """What the process writes; it is killed where it takes too long."""
+    try:
+        return child.communicate(request, timeout=2 * SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.communicate()[0]
+
+
+def _limit(seconds: int) -> None:
+    """The process ends itself where nobody is left to end it."""
+    try:
+        import resource
+    except ImportError:  # not on Windows; the parent's clock remains
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.buffer.read())
+    _limit(request["seconds"])
+    chapters = [Chapter(number, "", text) for number, text in request["chapters"]]
+    search = Search(**request["search"])
+    try:
+        found = kwic(chapters, search.words, width=search.width, sort=search.sort, regex=True)
+        if len(found) > HITS:
+            raise too_many()
+        answer: dict[str, object] = {"hits": [dataclasses.astuple(hit) for hit in found]}
+    except (UserError, RecursionError, OverflowError) as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
