@@ -11,7 +11,6 @@ import pytest
 import scipy.stats
 
 from hlm_jax.errors import UserError
-from hlm_jax.model import sampling as module
 from hlm_jax.model.sampling import (
     SamplingArrays,
     SamplingParams,
@@ -101,10 +100,25 @@ def test_filters_equal_transformers():
     assert len(set((ours > 0).sum(1))) > 5
 
 
-def test_floats_are_sorted_through_integers():
-    x = np.random.default_rng(0).normal(0, 10, (4, 50)).astype(np.float32)
-    x[0, :5] = -np.inf, np.inf, 0.0, -1e-30, 1e30
-    np.testing.assert_array_equal(module._falling(jnp.asarray(x)), -np.sort(-x, axis=-1))
+def test_cuts_by_count_and_by_sum_equal_those_of_a_sort():
+    rng = np.random.default_rng(0)
+    logits_BV = rng.normal(0, 3, (300, 61)).astype(np.float32)
+    logits_BV[::7, :30] = logits_BV[::7, 30:60]  # ties
+    logits_BV[::5, 3] = 0.0
+    logits_BV[::11] *= 1e-3
+    rows = [
+        SamplingParams(top_k=int(rng.integers(0, 70)), top_p=float(rng.choice([1.0, rng.random()])))
+        for _ in logits_BV
+    ]
+    ours = np.asarray(filter_logits(jnp.asarray(logits_BV), SamplingArrays.of(rows)))
+    for logits, row, found in zip(logits_BV.astype(np.float64), rows, ours, strict=True):
+        falling = np.sort(logits)[::-1]
+        if 0 < row.top_k < 61:
+            falling = falling[falling >= falling[row.top_k - 1]]
+        p = np.exp(falling) / np.exp(falling).sum()
+        before = np.cumsum(p) - p
+        least = falling[(before < row.top_p) | (before == 0)].min()
+        np.testing.assert_array_equal(np.isfinite(found), logits >= least)
 
 
 def test_draws_follow_the_probabilities():
@@ -149,9 +163,10 @@ def test_greedy_batches_draw_nothing_and_mixed_ones_keep_their_greedy_rows():
     work = jax.make_jaxpr(lambda arrays: draw(logits_BV, seen_BV, arrays, FIRST))(arrays)
     names = list(primitives(work.jaxpr))
     assert (0, "reduce_min") in names  # the likeliest token
-    # Both are inside of a choice, and the sort is inside of a second one: top-k and top-p share it.
+    # Both are inside of a choice; the two cuts are inside of a second one each.
     assert {depth for depth, name in names if name.startswith("random_")} == {1}
-    assert [depth for depth, name in names if name == "sort"] == [2]
+    assert [depth for depth, name in names if name == "scan"] == [2, 2]
+    assert not any(name == "sort" for _, name in names)
 
 
 def primitives(jaxpr, depth=0):

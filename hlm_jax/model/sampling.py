@@ -101,46 +101,53 @@ def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: ArrayLike) -> 
     return jnp.where(seen_BV, lowered_BV, logits_BV)
 
 
-def _falling(x: jax.Array) -> jax.Array:
-    """float32 `x` sorted along its last axis, the largest first.
-
-    Integers of the same order are sorted: on a CPU XLA takes a seventh of the time for them.
-    """
-    flip = jnp.int32(0x7FFFFFFF)  # negative floats fall where their bits rise
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
-    falling = ~jnp.sort(~jnp.where(bits < 0, bits ^ flip, bits), axis=-1)
-    return jax.lax.bitcast_convert_type(jnp.where(falling < 0, falling ^ flip, falling), x.dtype)
-
-
 def filter_logits(logits_BV: jax.Array, sampling: SamplingArrays) -> jax.Array:
     """Logits after temperature, top-k, top-p and min-p; what is ruled out is -inf.
 
-    At least one token of every row stays. The results are relative to the row's largest logit, so
-    that no temperature overflows; at temperature 0 they are those of temperature 1.
+    At least one token of every row stays; tokens as likely as the last one that stays stay too. The
+    results are relative to the row's largest logit, so that no temperature overflows; at
+    temperature 0 they are those of temperature 1.
     """
     vocab_size = logits_BV.shape[-1]
-    temperature_B = jnp.where(sampling.temperature > 0, sampling.temperature, 1.0)
+    draws_B = jnp.asarray(sampling.temperature > 0)
+    temperature_B = jnp.where(draws_B, sampling.temperature, 1.0)
     logits_BV = (logits_BV - logits_BV.max(-1, keepdims=True)) / temperature_B[:, None]
-    counts_B = (sampling.top_k > 0) & (sampling.top_k < vocab_size)
-    sums_B = sampling.top_p < 1.0
+    counts_B = draws_B & (sampling.top_k > 0) & (sampling.top_k < vocab_size)
+    sums_B = draws_B & (sampling.top_p < 1.0)
 
-    def cut(logits_BV: jax.Array) -> jax.Array:
-        falling_BV = _falling(logits_BV)
-        # With ties more than k tokens stay.
-        last_B1 = jnp.where(counts_B, sampling.top_k - 1, vocab_size - 1)[:, None]
-        least_B1 = jnp.take_along_axis(falling_BV, last_B1, axis=-1)
-        falling_BV = jnp.where(falling_BV < least_B1, -jnp.inf, falling_BV)
-        p_BV = jax.nn.softmax(falling_BV, axis=-1)
-        # A token stays while those before it sum to less than top_p: the one that crosses stays.
-        inside_BV = jnp.cumsum(p_BV, axis=-1) - p_BV < sampling.top_p[:, None]
-        inside_BV = (inside_BV | ~sums_B[:, None]).at[:, 0].set(True)
-        inside_BV &= falling_BV >= least_B1
-        least_B1 = jnp.where(inside_BV, falling_BV, jnp.inf).min(-1, keepdims=True)
-        return jnp.where(logits_BV < least_B1, -jnp.inf, logits_BV)
+    def cut_count(logits_BV: jax.Array) -> jax.Array:
+        least_B = jnp.where(counts_B, sampling.top_k, jnp.inf)
+        return _likeliest(logits_BV, jnp.ones_like(logits_BV), least_B)
 
-    cuts = jnp.any((counts_B | sums_B) & (sampling.temperature > 0))
-    logits_BV = jax.lax.cond(cuts, cut, lambda logits_BV: logits_BV, logits_BV)
+    def cut_sum(logits_BV: jax.Array) -> jax.Array:
+        weight_BV = jnp.exp(logits_BV)
+        least_B = jnp.where(sums_B, sampling.top_p * weight_BV.sum(-1), jnp.inf)
+        return _likeliest(logits_BV, weight_BV, least_B)
+
+    logits_BV = jax.lax.cond(jnp.any(counts_B), cut_count, lambda x: x, logits_BV)
+    logits_BV = jax.lax.cond(jnp.any(sums_B), cut_sum, lambda x: x, logits_BV)
     return jnp.where(logits_BV < jnp.log(sampling.min_p)[:, None], -jnp.inf, logits_BV)
+
+
+def _likeliest(logits_BV: jax.Array, weight_BV: jax.Array, least_B: jax.Array) -> jax.Array:
+    """Logits with only the fewest of the largest left whose weights sum to `least_B` or more.
+
+    A row whose weights do not sum to that keeps all. The smallest logit that stays is found bit by
+    bit, by 32 sums: to sort takes ten times as long on a CPU.
+    """
+    bits_BV = jax.lax.bitcast_convert_type(logits_BV, jnp.int32)
+    # Unsigned numbers in the order of the floats: negative floats fall where their bits rise.
+    sign = jnp.uint32(1 << 31)
+    key_BV = bits_BV.astype(jnp.uint32) ^ jnp.where(bits_BV < 0, jnp.uint32(2**32 - 1), sign)
+
+    def narrow(i, key_B):
+        higher_B = key_B | (sign >> i.astype(jnp.uint32))
+        sum_B = jnp.where(key_BV >= higher_B[:, None], weight_BV, 0).sum(-1)
+        return jnp.where(sum_B >= least_B, higher_B, key_B)
+
+    key_B = jax.lax.fori_loop(0, 32, narrow, jnp.zeros(len(logits_BV), jnp.uint32))
+    key_B = jnp.minimum(key_B, key_BV.max(-1))  # the largest stays
+    return jnp.where(key_BV >= key_B[:, None], logits_BV, -jnp.inf)
 
 
 def _argmax(x_BV: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from hlm_jax.serving.http import Refusal, busy
 SECONDS = 5  # of processor time for a regular expression, and twice as many by the clock
 MEMORY = 2**31  # bytes of address space
 HITS = 100_000  # that are counted; more would be a search for nothing
+TOO_MUCH_MEMORY = 3  # the exit code of such a search
 CHILDREN = 2  # searches by regular expression at a time
 
 
@@ -88,7 +89,6 @@ async def _in_a_child(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         env=os.environ | paths,
         close_fds=False,  # so that it is spawned: a fork of a process with JAX's threads may hang
     )
@@ -96,7 +96,9 @@ async def _in_a_child(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
         answer = await asyncio.to_thread(_answer, child, json.dumps(request).encode())
     finally:
         child.kill()  # where the caller was cancelled; else it has ended
-    if child.returncode != 0:
+    if child.returncode > 0 and child.returncode != TOO_MUCH_MEMORY:
+        raise RuntimeError(f"the search ended with code {child.returncode}")
+    if child.returncode:
         raise Refusal(
             400,
             f"the regular expression takes more than {SECONDS} seconds or too much memory: "
@@ -141,6 +143,8 @@ def main() -> None:
         answer: dict[str, object] = {"hits": [dataclasses.astuple(hit) for hit in found]}
     except (UserError, RecursionError, OverflowError) as error:
         answer = {"error": str(error)}
+    except MemoryError:
+        sys.exit(TOO_MUCH_MEMORY)
     print(json.dumps(answer))
 
 
