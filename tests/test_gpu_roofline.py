@@ -51,6 +51,29 @@ ENTRY %main (t: (s32[], f32[10])) -> (s32[], f32[10]) {{
 TRIPS = ', backend_config={"known_trip_count":{"n":"64"},"known_init_step":{"init":"0"}}'
 
 
+PUT = """
+%put (c: f32[12,256], i: s32[12,1], x: f32[12,1]) -> f32[12,256] {
+  %c = f32[12,256] parameter(0)
+  %i = s32[12,1] parameter(1)
+  %x = f32[12,1] parameter(2)
+  %new = f32[12,1] negate(%x)
+  ROOT %s = f32[12,256] scatter(%c, %i, %new), to_apply=%second
+}
+
+ENTRY %main (c: f32[12,256], i: s32[12,1], x: f32[12,1]) -> f32[12,256] {
+  %c = f32[12,256] parameter(0)
+  %i = s32[12,1] parameter(1)
+  %x = f32[12,1] parameter(2)
+  ROOT %f = f32[12,256] fusion(%c, %i, %x), kind=kInput, calls=%put
+}
+"""
+
+
+def test_what_is_written_in_place_counts_as_its_part():
+    (fusion,) = hlo.kernels(PUT)
+    assert fusion.bytes == 2 * 12 * 4  # 12 numbers read and written
+
+
 def test_a_loop_counts_as_often_as_it_runs():
     text = BODY + LOOP.format(trips=TRIPS)
     (copy,) = hlo.kernels(text)

@@ -100,7 +100,9 @@ def test_filters_equal_transformers():
     assert len(set((ours > 0).sum(1))) > 5
 
 
-def test_cuts_by_count_and_by_sum_equal_those_of_a_sort():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_cuts_by_count_and_by_sum_equal_those_by_hand(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(0)
     logits_BV = rng.normal(0, 3, (300, 61)).astype(np.float32)
     logits_BV[::7, :30] = logits_BV[::7, 30:60]  # ties

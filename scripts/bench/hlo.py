@@ -18,6 +18,8 @@ _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$
 # Instructions that move nothing.
 _FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "call"}
 _FREE |= {"opt-barrier", "partition-id"}
+# Instructions that write a part of their first operand, and which operand is that part.
+_IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
 # What an instruction that runs other computations calls them.
 _CALLS = {
     "while": "condition|body",
@@ -291,12 +293,12 @@ def _fusion_bytes(one: Instruction, body: list[Instruction], inputs: list[str]) 
         reads = _through_bitcasts(each, users)
         if reads and all(use.op in ("slice", "dynamic-slice", "gather") for use in reads):
             whole = min(whole, sum(size(use.type) for use in reads))
-        elif reads and all(use.op == "dynamic-update-slice" for use in reads):
+        elif reads and all(use.op in _IN_PLACE for use in reads):
             whole = 0  # written in place
         total += whole
     for each in body:
-        if each.op == "dynamic-update-slice":
-            total += size(inner[each.operands[1]].type) - size(each.type)
+        if each.op in _IN_PLACE:
+            total += size(inner[each.operands[_IN_PLACE[each.op]]].type) - size(each.type)
     return total
 
 
