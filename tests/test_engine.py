@@ -9,6 +9,7 @@ import pytest
 from hlm_jax.model.generate import SamplingParams
 from hlm_jax.run import load_run
 from hlm_jax.serving.engine import Busy, Engine, Request
+from scripts.bench import gpu_program
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,27 @@ def test_nothing_compiles_after_the_start(engine, run):
     finally:
         jax.monitoring.clear_event_listeners()
     assert names == []
+
+
+def test_a_gpu_compiles_every_length_of_a_dispatch_at_the_start(run):
+    with gpu_program.gpu_branches():
+        engine = Engine(run, max_rows=2)
+        engine.start()
+        lengths = engine._program.decode._cache_size()
+        for n in (1, 2, 3, 7, 16, 25):
+            asyncio.run(parts(engine, request(run, tokens=n), request(run, tokens=n)))
+            asyncio.run(parts(engine, request(run, tokens=n)))
+        assert engine._program.counts == [1, 2, 4, 8, 16]
+        assert engine._program.decode._cache_size() == lengths == 2 * 5
+        engine.close()
+
+
+def test_a_start_that_is_broken_off_ends_soon(run):
+    engine = Engine(run)
+    engine.close()
+    with pytest.raises(Busy):
+        engine.start()
+    assert not engine.ready
 
 
 def test_an_engine_that_closes_finishes_what_it_has(run):

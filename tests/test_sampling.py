@@ -107,11 +107,14 @@ def test_cuts_by_count_and_by_sum_equal_those_by_hand(backend, monkeypatch):
     logits_BV = rng.normal(0, 3, (300, 61)).astype(np.float32)
     logits_BV[::7, :30] = logits_BV[::7, 30:60]  # ties
     logits_BV[::5, 3] = 0.0
+    logits_BV[0] = 0.0
+    logits_BV[0, ::2] *= -1.0  # zeros of both signs are as likely
     logits_BV[::11] *= 1e-3
     rows = [
         SamplingParams(top_k=int(rng.integers(0, 70)), top_p=float(rng.choice([1.0, rng.random()])))
         for _ in logits_BV
     ]
+    rows[0] = SamplingParams(top_k=1)
     ours = np.asarray(filter_logits(jnp.asarray(logits_BV), SamplingArrays.of(rows)))
     for logits, row, found in zip(logits_BV.astype(np.float64), rows, ours, strict=True):
         falling = np.sort(logits)[::-1]

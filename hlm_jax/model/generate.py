@@ -19,17 +19,7 @@ from hlm_jax.model.gpt import GPT, KVCache, init_cache
 from hlm_jax.model.sampling import SamplingArrays, SamplingParams, draw, samples
 from hlm_jax.model.shape import Params
 
-__all__ = [
-    "Block",
-    "Decoder",
-    "Program",
-    "Row",
-    "SamplingParams",
-    "generate",
-    "program",
-    "samples",
-    "stream",
-]
+__all__ = ["Block", "Decoder", "Program", "Row", "SamplingParams", "generate", "samples", "stream"]
 
 Automaton = tuple[np.ndarray, np.ndarray]
 SHORTEST = 16  # the smallest window of a prefill: shorter prompts share its program
@@ -89,6 +79,13 @@ class Program:
         count = min(most, self.dispatch_tokens)
         return 1 << (count.bit_length() - 1) if jax.default_backend() == "gpu" else count
 
+    @property
+    def counts(self) -> list[int]:
+        """How many tokens the dispatches make that have a compiled program of their own."""
+        if jax.default_backend() != "gpu":
+            return [1]
+        return [1 << k for k in range(self.count(self.dispatch_tokens).bit_length())]
+
     def width(self, length: int) -> int:
         """Of the window that reads a prompt: powers of two, so that a few programs serve all."""
         return min(self.slots, max(SHORTEST, 1 << (length - 1).bit_length()))
@@ -146,8 +143,7 @@ class Program:
         )
 
         def likeliest(logits_RV):
-            top_Rk, tokens_Rk = jax.lax.top_k(logits_RV, k)
-            return top_Rk, tokens_Rk.astype(jnp.int32)
+            return tuple(jax.lax.top_k(logits_RV, k))
 
         def none(logits_RV):
             return jnp.zeros((rows, k), logits_RV.dtype), jnp.zeros((rows, k), jnp.int32)

@@ -150,7 +150,8 @@ def _smallest_by_sort(logits_BV, weigh, least_B):
 def _smallest_by_sums(logits_BV, weigh, least_B):
     """The smallest logit that stays, bit by bit: 32 sums take a tenth of a sort on a CPU."""
     weight_BV, sign = weigh(logits_BV), jnp.uint32(1 << 31)
-    bits_BV = jax.lax.bitcast_convert_type(logits_BV, jnp.uint32)
+    plain_BV = jnp.where(logits_BV == 0, 0.0, logits_BV)  # no negative zero
+    bits_BV = jax.lax.bitcast_convert_type(plain_BV, jnp.uint32)
     # Numbers in the order of the floats: of negative floats all bits are turned, else the sign.
     key_BV = bits_BV ^ jnp.where(bits_BV >= sign, jnp.uint32(2**32 - 1), sign)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hlm_jax.book.utf8 import StreamDecoder
 from hlm_jax.completion import Part, Text, Token
+from hlm_jax.errors import UserError
 from hlm_jax.language_model import DISPATCH_TOKENS, LanguageModel
 from hlm_jax.model.generate import Decoder, Program, Row, SamplingParams
 
@@ -93,6 +94,10 @@ class Engine:
         cfg = model.model.cfg
         if max_rows < 1 or max_waiting < 1:
             raise ValueError("max_rows and max_waiting are at least 1")
+        if cfg.block_size < 2:
+            raise UserError(
+                "a model with model.block_size=1 cannot generate: train one with 2 or more"
+            )
         self.ready = False
         self._model = model
         self._max_rows, self._max_waiting = max_rows, max_waiting
@@ -110,7 +115,11 @@ class Engine:
     # --- for callers, on any thread ---
 
     def start(self) -> None:
-        """Compiles everything, then starts the thread. Takes seconds to minutes."""
+        """Compiles everything, then starts the thread. Takes seconds to minutes.
+
+        Raises:
+          Busy: `close` was called meanwhile, on another thread.
+        """
         self._warm_up()
         self._thread.start()
         self.ready = True
@@ -268,29 +277,29 @@ class Engine:
             writing.job.deliver((writing.index, part))
 
     def _warm_up(self) -> None:
-        """Runs every program once: each window of a prompt, each number of places."""
-        decoder, sampling = self._decoder, SamplingParams(temperature=1.0)
+        """Runs every program once: each window of a prompt, each number of places and of tokens."""
+        decoder, slots = self._decoder, self._program.slots
         decoder.resize(1)
         sizes = [1]
         while sizes[-1] < self._max_rows:
             sizes.append(min(self._max_rows, 2 * sizes[-1]))
-        slots, widths = self._program.slots, set()
-        for length in range(1, slots):
-            if (width := self._program.width(length)) not in widths:
-                widths.add(width)
-                self._warm_row([1] * length, sampling)
+        widths = {self._program.width(length): length for length in range(1, slots)}
+        for length in widths.values():
+            self._warm_row([1] * length, 1)
+        counts = [count for count in self._program.counts if count < slots]
         for size in sizes:
             decoder.resize(size)
-            self._warm_row([1], sampling)
+            for count in counts:
+                self._warm_row([1], count)
         for size in reversed(sizes[:-1]):
             decoder.resize(size)
 
-    def _warm_row(self, ids: list[int], sampling: SamplingParams) -> None:
-        row = Row(ids, sampling)
+    def _warm_row(self, ids: list[int], count: int) -> None:
+        if self._closing:
+            raise Busy
+        row = Row(ids, SamplingParams())
         self._decoder.join([0], [row])
-        for _ in range(2):  # the state of a dispatch is that of the next one
-            if row.slot < self._program.slots:
-                self._decoder.dispatch(1)
+        self._decoder.dispatch(count)
         self._decoder.leave(row)
 
 
