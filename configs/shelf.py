@@ -2,7 +2,8 @@
 
 Command:  python -m hlm_jax.train --config configs/shelf.py --workdir runs/shelf \\
             --config.corpus.extra=A.txt,B.txt
-Time:     unknown; meant for two CPU cores and an hour.
+Time:     about an hour on two CPU cores (53 minutes without further texts on an AMD EPYC, with
+          other work beside it).
 Result:   5.43 bits per character on the validation chapters with seven other novels, 0.898 of the
           5-gram baseline. 5.63 on the test chapters, 0.907 of the baseline.
 """

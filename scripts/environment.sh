@@ -46,7 +46,7 @@ if ! [ -x "$PYTHON" ] || ! grep -qxF "$wanted" .venv/installed 2>/dev/null; then
   }
   echo "$wanted" >>.venv/installed
 fi
-if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+if [ "${BASH_SOURCE[0]}" = "$0" ] && [ -z "${EXTRAS:-}" ]; then
   echo "set up. Look at a book: .venv/bin/python scripts/book.py BOOK"
   echo "Train on it, or on the default one: bash scripts/quickstart.sh [BOOK]"
 fi
