@@ -36,7 +36,8 @@ def serve(args: argparse.Namespace) -> None:
     try:
         from hlm_jax.serving import server
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing: pip install 'hlm-jax[serve]'") from None
+        install = "EXTRAS=serve bash scripts/environment.sh"
+        raise UserError(f"the package {error.name} is not installed: {install}") from None
     server.check(args.api_key, args.cors, args.max_rows)
     bound = server.bind(args.host, args.port)
     from hlm_jax.serving.app import create_app
@@ -47,11 +48,13 @@ def serve(args: argparse.Namespace) -> None:
         run = cli.open_run(argparse.Namespace(workdir=workdir, step=step, corpus=corpus))
         runs.append((run, cli.reference_or_note(run)))
     models = served(runs, max_rows=args.max_rows)
-    hosts = server.allowed_hosts(args.host, args.allowed_host)
+    hosts = server.allowed_hosts(args.host, bound, args.allowed_host)
     app = create_app(models, allowed_hosts=hosts, cors=args.cors, api_key=args.api_key)
-    if meaning := server.exposure(args.host, has_key=args.api_key is not None):
+    if meaning := server.exposure(args.host, bound, has_key=args.api_key is not None):
         cli.note(meaning)
-    server.serve(app, bound, lambda: print(f"ready: {server.address_of(bound)}", flush=True))
+    address = server.address_of(bound)
+    cli.note("compiling the programs of all sizes, seconds to minutes; the page already opens")
+    server.serve(app, bound, lambda: print(f"ready: {address}", flush=True))
 
 
 if __name__ == "__main__":

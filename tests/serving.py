@@ -1,7 +1,9 @@
 """A server in the process of a test: an application, and requests to it."""
 
 import asyncio
+import csv
 import dataclasses
+import io
 import json
 import time
 from contextlib import contextmanager
@@ -72,8 +74,39 @@ def error_of(answer):
     return answer.status_code, error["message"]
 
 
-def request_that_leaves(app, body, *, after):
-    """Sends a request for completions and disconnects when `after(messages sent)` holds."""
+def posted(client, path="/surprisal", **body):
+    """The object that a POST answers, which must succeed."""
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def got(client, path, **query):
+    """The object that a GET answers, which must succeed."""
+    answer = client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refused(answer, status=400):
+    """The message of a refusal with this status."""
+    code, message = error_of(answer)
+    assert code == status, message
+    return message
+
+
+def rows_of(text):
+    """The rows of a CSV."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def text_of(rows):
+    """The text that rows cover; the bytes of one character have a row each."""
+    return "".join({int(row["start"]): row["text"].replace("\\n", "\n") for row in rows}.values())
+
+
+def request_that_leaves(app, body, *, after, path="/v1/completions"):
+    """Sends a POST and disconnects when `after(messages sent)` holds."""
     sent = []
 
     async def run():
@@ -101,8 +134,8 @@ def request_that_leaves(app, body, *, after):
             "http_version": "1.1",
             "method": "POST",
             "scheme": "http",
-            "path": "/v1/completions",
-            "raw_path": b"/v1/completions",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
             "headers": headers,

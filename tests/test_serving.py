@@ -20,8 +20,8 @@ from serving import (
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.measures.overlap import OverlapIndex
 from hlm_jax.serving.copied import CopiedSpans, merged, recitation
-from hlm_jax.serving.logprobs import Cancelled
 from hlm_jax.serving.metrics import compilations
+from hlm_jax.serving.models import Cancelled
 
 TEXTS = [
     "宝玉笑道：",
@@ -203,6 +203,9 @@ def test_stop_strings_end_a_text_and_are_no_part_of_it(client):
     assert choice["text"] == whole["text"][: at + 1]
     assert (choice["finish_reason"], whole["finish_reason"]) == ("stop", "length")
     assert choice["logprobs"]["tokens"][-1] == token[0]
+    for tokens, top in zip(*map(choice["logprobs"].get, ("tokens", "top_logprobs")), strict=True):
+        assert tokens in top
+    assert token not in choice["logprobs"]["top_logprobs"][-1]
     assert characters(choice["logprobs"]["tokens"]) == choice["text"]
     assert complete(client, **body, stop=token[1:])["choices"][index] == choice
 

@@ -1,6 +1,8 @@
 """Who may reach the API: hosts, other sites, the key; the names of models and the options."""
 
+import contextlib
 import dataclasses
+import re
 import socket
 from pathlib import Path
 
@@ -9,13 +11,23 @@ from serving import HOST, error_of, open_models
 from starlette.testclient import TestClient
 
 from hlm_jax.errors import UserError
-from hlm_jax.serving import server
+from hlm_jax.serving import http, protocol, reading, requests, search, server
 from hlm_jax.serving.app import create_app
 from hlm_jax.serving.http import Limits
 from hlm_jax.serving.models import names_of
 from tests.conftest import REPO
 
 PASSED = 503  # nothing is warm here: what may come in is told so
+
+
+class Bound:
+    """A socket that is bound to an address which this machine need not have."""
+
+    def __init__(self, address):
+        self._address = address
+
+    def getsockname(self):
+        return self._address, 8000
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +50,15 @@ def models(trained):
         ("127.0.0.1", "127.0.0.1.evil.example", 403),
         ("127.0.0.1", "192.168.0.7", 403),
         ("127.0.0.1", "", 403),
+        ("127.0.0.1", "localhost:", PASSED),
+        ("127.0.0.1", "localhost:1@evil.example", 403),
+        ("127.0.0.1", "localhost:80:80", 403),
+        ("127.0.0.1", "[::1]evil.example", 403),
+        ("127.0.0.1", "[::1]:8000.evil.example", 403),
+        ("127.0.0.1", "[localhost]", 403),
+        ("127.0.0.1", "::1", 403),
+        ("127.0.0.1", "user@localhost", 403),
+        ("127.0.0.1", "localhost/", 403),
         ("192.168.0.7", "192.168.0.7:8000", PASSED),
         ("0.0.0.0", "192.168.0.7:8000", PASSED),
         ("0.0.0.0", "[fe80::1]:8000", PASSED),
@@ -46,7 +67,7 @@ def models(trained):
     ],
 )
 def test_only_hosts_of_the_list_are_answered(models, bound, host, status):
-    hosts = server.allowed_hosts(bound, ["shelf.example"])
+    hosts = server.allowed_hosts(bound, Bound(bound), ["shelf.example"])
     outside = TestClient(create_app(models, allowed_hosts=hosts))
     answer = outside.get("/v1/models", headers={"Host": host})
     assert answer.status_code == status
@@ -70,7 +91,62 @@ def test_other_sites_are_let_in_by_name_alone(models):
     assert refused.status_code == 401  # and its page may read why
     assert refused.headers["access-control-allow-origin"] == "https://a.example"
     ask["Origin"] = "https://b.example"
-    assert opened.options("/v1/completions", headers=ask).status_code == 400
+    answer = opened.options("/v1/completions", headers=ask)
+    assert error_of(answer)[0] == 400
+    assert "(Disallowed CORS origin)" in error_of(answer)[1]
+    ask |= {"Origin": "https://a.example", "Access-Control-Request-Headers": "x-other"}
+    assert error_of(opened.options("/v1/completions", headers=ask))[0] == 400
+
+
+LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+IMAGE = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+SCRIPT = {"Sec-Fetch-Mode": "cors", "Origin": "https://a.example"}
+
+
+@pytest.mark.parametrize(
+    ("cors", "path", "headers", "refused"),
+    [
+        ([], "/kwic?words=x", IMAGE, True),
+        ([], "/", IMAGE, True),
+        ([], "/health", IMAGE, True),
+        ([], "/kwic?words=x", LINK, True),
+        ([], "/", LINK, False),
+        ([], "/kwic?words=x", SCRIPT, True),
+        (["https://a.example"], "/kwic?words=x", SCRIPT, False),
+        (["https://b.example"], "/kwic?words=x", SCRIPT, True),
+        (["https://a.example"], "/kwic?words=x", IMAGE, True),
+        (["*"], "/kwic?words=x", IMAGE, False),
+    ],
+)
+def test_pages_of_other_sites_start_nothing(models, cors, path, headers, refused):
+    client = TestClient(create_app(models, allowed_hosts=[HOST], cors=cors))
+    answer = client.get(path, headers=headers | {"Sec-Fetch-Site": "cross-site"})
+    assert (answer.status_code == 403) == refused
+    if refused:
+        assert error_of(answer)[1].startswith("a page of another site asks")
+    for site in ("same-origin", "none"):
+        own = client.get(path, headers=headers | {"Sec-Fetch-Site": site})
+        assert own.status_code in (200, PASSED)
+
+
+def test_every_answer_tells_browsers_what_it_is(models):
+    for cors, policy in ([], "same-origin"), (["https://a.example"], "cross-origin"):
+        app = create_app(models, allowed_hosts=[HOST], cors=cors)
+        client = TestClient(app, raise_server_exceptions=False)
+        page = client.get("/")
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["cross-origin-resource-policy"] == "same-origin"  # whatever --cors says
+        answers = [client.get(path) for path in ("/health", "/nothing", "/v1/models")]
+        answers.append(client.get("/", headers={"Host": "evil.example"}))
+        app.state.metrics = None  # a bug
+        answers.append(client.get("/metrics"))
+        assert {answer.status_code for answer in answers} == {403, PASSED}
+        app.state.draining, app.state.models = False, {}
+        answers.append(client.get("/metrics"))
+        assert answers[-1].status_code == 500
+        for answer in answers:
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cross-origin-resource-policy"] == policy
 
 
 def test_a_key_opens_every_route(models):
@@ -89,11 +165,44 @@ def test_a_key_opens_every_route(models):
 # --- names and options ---
 
 
+# The row of docs/serving.md that names a limit: how its first cell begins, or all of it.
+ROWS = {
+    "body": "{:,} bytes of a request",
+    "max_tokens": "`max_tokens` 0 to {:,}",
+    "n": "`n` 1 to {:,}",
+    "prompts": "{:,} prompts of a request",
+    "sequences": "prompts x `n` up to {:,}",
+    "stop": "{:,} stop strings of",
+    "stop_chars": f"{Limits().stop} stop strings of 1 to {{:,}} characters",
+    "scored_tokens": "{:,} tokens of prompts that are scored",
+    "requests": "{:,} requests in work",
+    "jobs": "{:,} scores and tables that wait for the one in work",
+}
+OTHER_ROWS = (
+    f"{http.BODY_SECONDS} seconds for a request to arrive",
+    f"{http.NAMES} names of one object or query",
+    f"{requests.NUMBERS:,} numbers of one answer",
+    f"{protocol.CONNECTIONS} connections",
+    f"{protocol.HEAD_BYTES:,} bytes of a request line and its headers",
+    f"{protocol.HEAD_SECONDS} seconds for them to arrive",
+    f"{protocol.SEND_SECONDS} seconds for a client to read",
+    f"{reading.CHARS:,} characters to be scored by tokens, {reading.EXACT_CHARS:,} by char",
+    f"{search.SECONDS} seconds and {search.MEMORY >> 30} GiB for a regular expression",
+    f"{search.HITS:,} occurrences",
+    f"{search.CHILDREN} searches by regular expression at once",
+)
+
+
 def test_the_docs_name_every_limit():
     docs = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
     table = docs[docs.index("## Errors and limits") : docs.index("## Safety")]
-    for name, value in dataclasses.asdict(Limits()).items():
-        assert f" {value:,} " in table, name
+    cells = re.findall(r"^\| ([^|]*?) \|", table, flags=re.MULTILINE)
+    limits = dataclasses.asdict(Limits())
+    assert ROWS.keys() == limits.keys()
+    named = [row.format(limits[name]) for name, row in ROWS.items()]
+    for row in (*named, *OTHER_ROWS):
+        starts = re.compile(re.escape(row) + r"(?![\w,])" if row[-1].isdigit() else re.escape(row))
+        assert [cell for cell in cells if starts.match(cell)], row
     assert f"at most {server.DRAIN_SECONDS} seconds" in docs
     assert f"1 to {server.MOST_ROWS} (default" in docs
 
@@ -147,9 +256,33 @@ def test_a_used_port_and_an_unknown_host_are_refused():
         server.bind("no such host", 0)
 
 
-def test_binding_to_another_address_is_explained(monkeypatch):
-    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
-        assert server.exposure(host, has_key=False) == ""
-    assert "everybody who reaches it" in server.exposure("0.0.0.0", has_key=False)
-    assert "whoever has the key" in server.exposure("shelf.example", has_key=True)
-    assert socket.gethostname() in server.allowed_hosts("0.0.0.0", [])
+def test_binding_to_another_address_is_explained():
+    def meaning(host, address, has_key=False):
+        return server.exposure(host, Bound(address), has_key=has_key)
+
+    for host in ("127.0.0.1", "::1", "127.0.0.2", "::ffff:127.0.0.1"):
+        assert meaning(host, host) == ""
+    assert "bound to 0: other machines" in meaning("0", "0.0.0.0")
+    assert "everybody who reaches it" in meaning("::", "::")
+    assert "whoever has the key" in meaning("shelf.example", "192.168.0.7", has_key=True)
+    assert meaning("evil.localhost", "192.168.0.7")
+
+
+@pytest.mark.parametrize("host", ["0", "0.0.0.0", "::0", "127.1", "localhost"])
+def test_what_the_system_makes_of_a_host_decides(models, host):
+    with contextlib.closing(_bound(host)) as bound:
+        hosts = server.allowed_hosts(host, bound, [])
+        everywhere = server.exposure(host, bound, has_key=False) != ""
+    assert everywhere == (host not in ("127.1", "localhost"))
+    assert (socket.gethostname() in hosts) == everywhere
+    client = TestClient(create_app(models, allowed_hosts=hosts))
+    for sent in ("192.168.0.7", "[fe80::1]:8000"):
+        status = client.get("/v1/models", headers={"Host": sent}).status_code
+        assert status == (PASSED if everywhere else 403)
+
+
+def _bound(host):
+    try:
+        return server.bind(host, 0)
+    except UserError as error:
+        pytest.skip(str(error))  # a machine without IPv6

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import threading
+import time
 
 import pytest
 from serving import HOST, complete, error_of, events_of, open_models, serving, wait_until
 from starlette.testclient import TestClient
 
 from hlm_jax.serving.app import create_app
-from hlm_jax.serving.http import Fields, Limits, Refusal, without_paths
+from hlm_jax.serving.http import Fields, Limits, Refusal, parse_object, without_paths
 from hlm_jax.serving.models import Jobs, distinct_names
 
 LIMITS = Limits(body=20_000, requests=2, jobs=1, scored_tokens=900)
@@ -195,6 +196,11 @@ def test_before_and_after_its_work_the_server_says_so(trained):
         answer = early.get(path)
         assert error_of(answer) == (503, "the server is warming up")
         assert answer.headers["retry-after"] == "5"
+    served = app.state.models["tiny"]
+    served._warm.set()  # and its engine does not work
+    answer = early.get("/v1/models")
+    assert error_of(answer) == (503, "the engine has stopped: its log tells why")
+    assert answer.headers["retry-after"] == "5"
     app.state.draining = True
     assert error_of(early.get("/v1/models")) == (503, "the server is shutting down")
 
@@ -249,8 +255,9 @@ def test_a_job_that_nobody_waits_for_never_begins():
     asyncio.run(leave())
     jobs.close()
     assert (ran, jobs.pending) == ([], 0)
-    with pytest.raises(Refusal, match="shutting down"):
+    with pytest.raises(Refusal, match="shutting down") as refused:
         asyncio.run(jobs.run(ran.append, 2))
+    assert refused.value.headers == {"Retry-After": "5"}
 
 
 class Broken:
@@ -327,5 +334,36 @@ def test_a_query_is_read_like_json():
 
 
 def test_paths_lose_their_folders():
-    message = without_paths("/root/runs/a/book.txt: cannot be read; use and/or --corpus ~/x")
-    assert message == "book.txt: cannot be read; use and/or --corpus ~/x"
+    for said, left in {
+        "/root/runs/a/book.txt: cannot be read; use and/or --corpus ~/x": (
+            "book.txt: cannot be read; use and/or --corpus ~/x"
+        ),
+        "cannot read /root/my runs/a b/my book.txt: no": "cannot read my book.txt: no",
+        r"C:\Users\me and you\book.txt is bad": "book.txt is bad",
+        "'D:/runs/a': no": "'a': no",
+        r"\\srv\share\a b\c.txt": "c.txt",
+        "see file:///root/my%20runs/x.txt": "see x.txt",
+        "file://host/root/x.txt": "x.txt",
+        r"1/2, docs/serving.md, ./a/b, https://example.org/a/b, \d+\w": None,
+    }.items():
+        assert without_paths(said) == (said if left is None else left)
+
+
+def test_a_million_names_are_refused_at_once(client):
+    begin = time.monotonic()
+    names = ",".join(f'"{i:07}":0' for i in range(90_000))
+    with pytest.raises(Refusal, match="90,001 names in one object or query: at most 200"):
+        parse_object(f'{{{names},"0000000":0}}'.encode())
+    inner = '{"a":' + "{" + names + "}}"
+    with pytest.raises(Refusal, match="90,000 names"):
+        parse_object(inner.encode())
+    query = "&".join(f"n{i}=1" for i in range(50_000))
+    answer = client.get(f"/tokenizer_info?{query[:60_000]}")
+    assert error_of(answer)[0] == 400
+    assert "names in one object or query" in error_of(answer)[1]
+    assert time.monotonic() - begin < 5  # minutes where every name is compared with all others
+    last = '{"a":1,"b":1,"a":2}'
+    with pytest.raises(Refusal, match='"a" is given twice'):
+        parse_object(last.encode())
+    assert error_of(client.get("/tokenizer_info?model=x&model=y"))[1] == '"model" is given twice'
+    assert len(parse_object(json.dumps(dict.fromkeys(map(str, range(200)), 0)).encode())) == 200

@@ -153,6 +153,33 @@ class OverlapIndex:
             lengths[i] = length
         return lengths
 
+    @property
+    def ranks(self) -> range:
+        """Those of all suffixes of the book in their order; `place` tells where each begins."""
+        return range(len(self._text))
+
+    def place(self, rank: int) -> int:
+        """Where the suffix of this rank begins."""
+        return self._suffixes[rank]
+
+    def narrowed(self, ranks: range, shared: int, text: str) -> range:
+        """The ranks of those suffixes that go on with `text`, O(m log n) for m characters.
+
+        Args:
+          ranks: of suffixes that share their first `shared` characters, no border among them.
+        """
+        start, stop = ranks.start, ranks.stop
+        for length, char in enumerate(text, start=shared):
+            if start == stop or char == _BORDER:
+                return range(0)
+
+            def at(place: int, length: int = length) -> str:
+                return self._text[place + length]
+
+            start = bisect.bisect_left(self._suffixes, char, start, stop, key=at)
+            stop = bisect.bisect_right(self._suffixes, char, start, stop, key=at)
+        return range(start, stop)
+
     def chapter_of(self, place: int) -> int:
         """The number of the chapter that a place of `matches` lies in."""
         return self._chapters[int(np.searchsorted(self._ends, place, side="right"))].number

@@ -5,23 +5,23 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hlm_jax.errors import UserError
+from hlm_jax.serving.book import name_of
 from hlm_jax.serving.completions import completions
-from hlm_jax.serving.gate import Gate, HostGate, Measured, not_ready
+from hlm_jax.serving.engine import Busy
+from hlm_jax.serving.gate import Cors, Gate, HostGate, Measured, not_ready, safe_headers
 from hlm_jax.serving.http import Fields, Limits, Refusal, read_object, without_paths
 from hlm_jax.serving.metrics import Metrics, Reading, compilations
-from hlm_jax.serving.models import Jobs, Served, chosen
+from hlm_jax.serving.models import Cancelled, Jobs, Served, chosen
 from hlm_jax.serving.requests import read_ids
 
 LEFT = 499  # the status, in the metrics alone, of a request whose client has left
@@ -62,14 +62,16 @@ def create_app(
     ]
     compilations()  # counts from here on
     counts = Metrics(lambda: _readings(app))
+    safe = safe_headers(cors)
+    paths = [route.path for route in routes]
     middleware = [
-        Middleware(Measured, metrics=counts, routes=[route.path for route in routes]),
-        Middleware(HostGate, allowed=allowed_hosts),
+        Middleware(Measured, metrics=counts, routes=paths, headers=safe),
+        Middleware(HostGate, allowed=allowed_hosts, cors=cors),
     ]
     if cors:
         middleware.append(
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=list(cors),
                 allow_methods=["GET", "POST"],
                 allow_headers=["Authorization", "Content-Type"],
@@ -80,14 +82,15 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         warming = asyncio.create_task(_warm(app))
-        try:
-            yield
-        finally:
-            app.state.draining = True
-            await warming
-            for served in models.values():
-                await asyncio.to_thread(served.engine.close)
-            await asyncio.to_thread(app.state.jobs.close)
+        async with contextlib.AsyncExitStack() as ending:  # from the last to the first, each
+            ending.push_async_callback(asyncio.to_thread, app.state.jobs.close)
+            ending.push_async_callback(asyncio.wait_for, warming, None)
+            for served in models.values():  # one that still warms up ends soon
+                ending.push_async_callback(asyncio.to_thread, served.engine.close)
+            try:
+                yield
+            finally:
+                app.state.draining = True
 
     app = Starlette(
         routes=routes,
@@ -104,8 +107,9 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.models, app.state.limits = dict(models), limits
     app.state.jobs, app.state.metrics = Jobs(limits.jobs), counts
-    app.state.warmed = _ignore
-    app.state.draining, app.state.in_work, app.state.begin = False, 0, int(time.time())
+    app.state.warmed, app.state.begin, app.state.safe_headers = _ignore, int(time.time()), safe
+    app.state.draining = app.state.ended = False
+    app.state.in_work, app.state.requests = 0, set()
     return app
 
 
@@ -116,12 +120,12 @@ def _ignore(_: BaseException | None) -> None:
 async def _warm(app: Starlette) -> None:
     try:
         for served in app.state.models.values():
-            if app.state.draining:  # each takes a while
-                return
-            await asyncio.to_thread(served.warm)
+            await asyncio.to_thread(served.warm, lambda: app.state.draining)
     except Exception as error:  # told to the owner, who ends the server
-        app.state.warmed(error)
-    else:
+        if not (app.state.draining and isinstance(error, Busy | Cancelled)):
+            app.state.warmed(error)
+        return
+    if not app.state.draining:
         # What lives as long as the server is not searched for garbage again: with a book at hand
         # such a search takes longer than several dispatches.
         gc.collect()
@@ -178,7 +182,7 @@ async def one_model(request: Request) -> Response:
 def _model(request: Request, served: Served) -> dict[str, Any]:
     run = served.run
     cfg, sampling, limits = run.model.cfg, run.sampling, request.app.state.limits
-    book = None if served.reference is None else Path(run.meta["corpus"]["name"]).name
+    book = None if served.reference is None else name_of(served)
     return {
         "id": served.name,
         "object": "model",
@@ -291,6 +295,8 @@ async def _left(request: Request, _: Exception) -> Response:
     return Response(status_code=LEFT)
 
 
-async def _failed(_: Request, __: Exception) -> Response:
+async def _failed(request: Request, _: Exception) -> Response:
     """A bug of this project: starlette raises it again, and uvicorn logs its traceback."""
-    return Refusal(500, "the server failed on this request; its log tells why").response()
+    message = "the server failed on this request; its log tells why"
+    # Starlette sends this answer itself, past Measured.
+    return Refusal(500, message, headers=request.app.state.safe_headers).response()

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from hlm_jax.book.chapters import Chapter
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
 from hlm_jax.run import SPLITS
-from hlm_jax.serving.answers import answered, as_json
+from hlm_jax.serving.answers import answered, as_json, while_wanted
 from hlm_jax.serving.connection import while_connected
 from hlm_jax.serving.http import Fields, Refusal
 from hlm_jax.serving.models import Served, chosen
@@ -184,14 +184,15 @@ class Curve:
         for row, (chapter, _) in zip(self.rows, self._book, strict=True):
             while row["bits_per_char"] is None:
                 try:
-                    row.update(await jobs.run(self._score, chapter))
+                    row.update(await while_wanted(jobs, self._score, chapter))
                 except Refusal as refusal:
                     if refusal.status != 429:
                         return  # the server ends
                     await asyncio.sleep(PAUSE)
 
-    def _score(self, chapter: Chapter) -> dict[str, float | None]:
-        (scored,) = self._served.scores(encode(self._served.run.tokenizer, [chapter.text]))
+    def _score(self, chapter: Chapter, check: Callable[..., None]) -> dict[str, float | None]:
+        sequences = encode(self._served.run.tokenizer, [chapter.text])
+        (scored,) = self._served.scores(sequences, check)
         bits = float(scored.nats.sum(dtype=float)) / math.log(2)
         ngram = reference_of(self._served).baseline_bits_per_char(chapter.text)
         of_ngram = ngram if math.isfinite(ngram) else None
@@ -241,28 +242,39 @@ async def kwic(request: Request) -> Response:
     words = (said,) if regex else tuple(dict.fromkeys(said.split()))
     if not said.strip():
         raise Refusal(400, "give a word to look for", param="words")
-    reference, jobs = reference_of(served), request.app.state.jobs
-    book = selected(reference, among)
+    jobs, finder = request.app.state.jobs, _regex_of(request)
+    book = selected(reference_of(served), among)
     search = Search(words, width, sort, regex)
-    if regex:
-        search_in = _regex_of(request).hits(book, search)
-    else:
-        search_in = jobs.run(plain_hits, book, search)
-    hits = await while_connected(request.receive, search_in)
-    if kind == "csv":
-        head = [field.name for field in dataclasses.fields(Hit)]
-        return answered(csv_text(head, map(dataclasses.astuple, hits)), "kwic.csv")
-    spread = await jobs.run(_spread, book, search, hits)
+
+    async def answer() -> str:
+        hits = await (finder.hits(book, search) if regex else jobs.run(plain_hits, book, search))
+        if kind == "csv":
+            return await jobs.run(_hits_csv, hits)
+        told: dict[str, Any] = {"model": served.name, "book": name_of(served), "total": len(hits)}
+        told |= {"limit": limit, "offset": offset, "width": width, "sort": sort, "regex": regex}
+        return await jobs.run(_hits_json, told, book, search, hits)
+
+    body = await while_connected(request.receive, answer())
+    return answered(body, "kwic.csv" if kind == "csv" else None)
+
+
+def _hits_csv(hits: Sequence[Hit]) -> str:
+    head = [field.name for field in dataclasses.fields(Hit)]
+    return csv_text(head, map(dataclasses.astuple, hits))
+
+
+def _hits_json(
+    told: dict[str, Any], book: Sequence[Chapter], search: Search, hits: list[Hit]
+) -> str:
+    """The page of hits that is asked for, and how the words are spread."""
     edges = concordance.borders(book)
     starts = [
         {"number": one.number, "start": start}
         for one, start in zip(book, edges, strict=False)  # the end is no start
     ]
-    found = {"model": served.name, "book": name_of(served), "total": len(hits)}
-    found |= {"limit": limit, "offset": offset, "width": width, "sort": sort, "regex": regex}
-    page = hits[offset : offset + limit]
-    found |= {"hits": list(map(dataclasses.asdict, page)), "words": spread}
-    return answered(as_json(found | {"chars": edges[-1], "chapters": starts}))
+    page = hits[told["offset"] : told["offset"] + told["limit"]]
+    found = {"hits": list(map(dataclasses.asdict, page)), "words": _spread(book, search, hits)}
+    return as_json(told | found | {"chars": edges[-1], "chapters": starts})
 
 
 def _spread(book: Sequence[Chapter], search: Search, hits: list[Hit]) -> list[dict[str, Any]]:

@@ -5,17 +5,16 @@ The answer that is not streamed is the sum of the chunks of the one that is.
 
 import asyncio
 import contextlib
-import json
-import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from hlm_jax.serving import logprobs as scores
+from hlm_jax.serving.answers import answered, as_json, while_wanted
 from hlm_jax.serving.connection import EventStream, while_connected
 from hlm_jax.serving.copied import CopiedSpans, merged, recitation
 from hlm_jax.serving.engine import Busy, Part
@@ -26,6 +25,8 @@ from hlm_jax.serving.models import Jobs
 from hlm_jax.serving.requests import CompletionRequest, Prompt, read_completion
 
 Chunk = dict[str, Any]
+LONG = 2000  # tokens or characters of a chunk that a thread encodes
+SEARCHED = 200  # characters that are looked for in the book without a thread
 
 
 async def completions(http: HTTPRequest) -> Response:
@@ -39,7 +40,8 @@ async def completions(http: HTTPRequest) -> Response:
         # The first event comes before the status is sent: a refusal can still have its own.
         first = await while_connected(http.receive, anext(events))
         return EventStream(first, events)
-    return JSONResponse(await while_connected(http.receive, answer.whole()))
+    whole = await while_connected(http.receive, answer.whole())
+    return answered(await asyncio.to_thread(as_json, whole))
 
 
 class Choice:
@@ -57,13 +59,13 @@ class Choice:
         if request.copied and request.served.reference is not None:
             self._spans = CopiedSpans(request.served.reference.overlap_index)
 
-    def echo(self, logprobs: Logprobs | None) -> Chunk:
+    async def echo(self, logprobs: Logprobs | None) -> Chunk:
         """The prompt, as the first chunk."""
         reason = None if self.request.max_tokens else "length"
         chunk = self._chunk(self.prompt.text, logprobs, [], reason)
-        return chunk | ({"copied": self._copied("")} if self.request.copied else {})
+        return chunk | ({"copied": await self._copied("")} if self.request.copied else {})
 
-    def part(self, part: Part) -> Chunk:
+    async def part(self, part: Part) -> Chunk:
         """What the engine has written."""
         request, found = self.request, None
         self.text += part.text
@@ -74,7 +76,7 @@ class Choice:
             )
         ids = [token.id for token in part.tokens]
         chunk = self._chunk(part.text, found, ids, part.finish_reason)
-        return chunk | ({"copied": self._copied(part.text)} if request.copied else {})
+        return chunk | ({"copied": await self._copied(part.text)} if request.copied else {})
 
     def _chunk(
         self, text: str, logprobs: Logprobs | None, ids: list[int], reason: str | None
@@ -82,11 +84,15 @@ class Choice:
         chunk = {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         return chunk | ({"token_ids": ids} if self.request.return_token_ids else {})
 
-    def _copied(self, text: str) -> list[list[int]] | None:
+    async def _copied(self, text: str) -> list[list[int]] | None:
         """[start, end, chapter] of spans that became known or grew; None without the book."""
         if self._spans is None:
             return None
-        return [[span.start, span.end, span.chapter] for span in self._spans.feed(text)]
+        if self._spans.open + len(text) > SEARCHED:
+            found = await asyncio.to_thread(self._spans.feed, text)
+        else:
+            found = self._spans.feed(text)
+        return [[span.start, span.end, span.chapter] for span in found]
 
 
 class Answer:
@@ -129,7 +135,8 @@ class Answer:
         try:
             async with contextlib.aclosing(self.chunks()) as chunks:
                 async for chunk in chunks:
-                    yield _event(self._head | {"choices": [chunk]} | usage | self._tail)
+                    data = self._head | {"choices": [chunk]} | usage | self._tail
+                    yield await asyncio.to_thread(_event, data) if _long(chunk) else _event(data)
                     begun = True
         except Exception:
             if begun:  # the status is sent: an event tells it, and the log has the traceback
@@ -153,14 +160,15 @@ class Answer:
             for choice in self._choices:
                 if request.echo:
                     found = of_prompts[choice.index // request.n] if of_prompts else None
-                    yield self._with_prompt(choice, choice.echo(found))
+                    yield self._with_prompt(choice, await choice.echo(found))
                 elif request.return_token_ids:
-                    yield self._with_prompt(choice, choice.part(Part("", [], None)))
+                    nothing = await choice.part(Part("", [], None))
+                    yield self._with_prompt(choice, nothing)
             while waiting is not None:
                 index, part = waiting
                 self._count(part)
                 choice = self._choices[index]
-                chunk = choice.part(part)
+                chunk = await choice.part(part)
                 if part.finish_reason and request.copied:
                     chunk["recitation"] = await asyncio.to_thread(
                         recitation, request.served.reference, choice.text
@@ -190,13 +198,10 @@ class Answer:
         request = self._request
         if not request.scores_prompts:
             return None
-        left = threading.Event()
-        try:
-            return await self._jobs.run(
-                scores.of_prompts, request.served, request.prompts, request.logprobs or 0, left
-            )
-        finally:
-            left.set()
+        most = request.logprobs or 0
+        return await while_wanted(
+            self._jobs, scores.of_prompts, request.served, request.prompts, most
+        )
 
     def _count(self, part: Part) -> None:
         if not self._written and part.tokens:
@@ -224,4 +229,9 @@ def sum_of(first: Chunk, second: Chunk) -> Chunk:
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False, allow_nan=False)}\n\n"
+    return f"data: {as_json(data)}\n\n"
+
+
+def _long(chunk: Chunk) -> bool:
+    ids, logprobs = chunk.get("prompt_token_ids", ()), chunk["logprobs"] or scores.empty()
+    return len(chunk["text"]) + len(ids) + len(logprobs["tokens"]) > LONG

@@ -21,6 +21,13 @@ T = TypeVar("T")
 SHOWN = 60  # characters of a client's own value that a message repeats
 BODY_SECONDS = 30  # for a request to arrive
 DIGITS = 400  # of an integer; more than any field takes, and few enough to be read at once
+NAMES = 200  # of one object of JSON, or of a query
+RETRY_SECONDS = {429: 1, 503: 5}  # the header Retry-After of these statuses
+
+_FOLDER = r"""[^\s/\\:,;'"][^/\\:,;'"\n]*"""  # spaces within it, but none before it
+# Where an absolute path begins: /A/, C:\, \\A\ or file:///.
+_ROOT = rf"(?:/(?={_FOLDER}/)|[A-Za-z]:[/\\]+|\\\\(?={_FOLDER}\\)|file:/+)"
+_FOLDERS = re.compile(rf"(?<![\w/.~\\]){_ROOT}(?:{_FOLDER}[/\\]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Refusal(Exception):
       message: one sentence for people; never a path of the machine.
       param: the field at fault.
       code: a word for programs, such as "model_not_found".
-      headers: of the answer.
+      headers: of the answer; 429 and 503 have Retry-After without being told.
     """
 
     def __init__(
@@ -74,7 +81,8 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code = status, code
         self.message, self.param = _unicode(message), param if param is None else _unicode(param)
-        self.headers = dict(headers or {})
+        again = {"Retry-After": str(RETRY_SECONDS[status])} if status in RETRY_SECONDS else {}
+        self.headers = again | dict(headers or {})
 
     @property
     def type(self) -> str:
@@ -101,12 +109,21 @@ class Refusal(Exception):
 
 def busy(message: str) -> Refusal:
     """A 429 that asks to try again after a second."""
-    return Refusal(429, message, code="busy", headers={"Retry-After": "1"})
+    return Refusal(429, message, code="busy")
+
+
+def draining() -> Refusal:
+    """The 503 of a server that shuts down."""
+    return Refusal(503, "the server is shutting down", code="draining")
 
 
 def without_paths(message: str) -> str:
-    """The message with every absolute path shortened to its last name."""
-    return re.sub(r"(?<![\w/.])/(?:[^\s/:,;'\"]+/)+([^\s/:,;'\"]*)", r"\1", message)
+    """The message with every absolute path shortened to its last name.
+
+    Paths of POSIX, of Windows and URLs of files; their folders may hold spaces. Words between a
+    path and a later slash may be lost.
+    """
+    return _FOLDERS.sub("", message)
 
 
 def shown(value: Any) -> str:
@@ -166,13 +183,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
       Refusal: 400.
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = dict(pairs)
-        if len(names) < len(pairs):
-            twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-            raise Refusal(400, f"{shown(twice)} is given twice", param=twice[:SHOWN])
-        return names
-
     def refuse(constant: str) -> Any:
         raise Refusal(400, f"{constant} is no number of JSON")
 
@@ -190,7 +200,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(
             body.decode("utf-8"),
-            object_pairs_hook=unique,
+            object_pairs_hook=_unique,
             parse_constant=refuse,
             parse_float=real,
             parse_int=integer,
@@ -209,6 +219,22 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal(400, "the request must be an object of JSON: {…}")
     return value
+
+
+def _unique(pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+    """The pairs as a dict.
+
+    Raises:
+      Refusal: 400 for more than NAMES of them, or a name that comes twice.
+    """
+    if len(pairs) > NAMES:
+        raise Refusal(400, f"{len(pairs):,} names in one object or query: at most {NAMES}")
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Refusal(400, f"{shown(name)} is given twice", param=name[:SHOWN])
+        found[name] = value
+    return found
 
 
 # --- fields ---
@@ -239,12 +265,7 @@ class Fields:
     @classmethod
     def of_query(cls, request: Request) -> "Fields":
         """The fields of a request's query string."""
-        pairs = request.query_params.multi_items()
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
-                raise Refusal(400, f"{shown(name)} is given twice", param=name[:SHOWN])
-        return cls(dict(pairs), query=True)
+        return cls(_unique(request.query_params.multi_items()), query=True)
 
     def take(self, name: str, default: T | Required = REQUIRED) -> Any | T:
         """The raw value."""
@@ -333,7 +354,7 @@ class Fields:
     def done(self) -> None:
         """Refuses, by name, what nobody took."""
         for name in self._left:
-            close = difflib.get_close_matches(name, self._asked, 1)
+            close = difflib.get_close_matches(name[:SHOWN], self._asked, 1)
             hint = f": is {close[0]} meant?" if close else ""
             raise Refusal(
                 400,

@@ -1,8 +1,7 @@
 """The scores of tokens as OpenAI's completions answer them, with offsets in characters."""
 
 import codecs
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hlm_jax.measures.score import Details
@@ -11,10 +10,6 @@ from hlm_jax.serving.models import LEAST, Served
 from hlm_jax.serving.requests import Prompt
 
 Logprobs = dict[str, list[Any]]
-
-
-class Cancelled(Exception):
-    """Nobody waits for these scores any more."""
 
 
 def empty() -> Logprobs:
@@ -41,36 +36,46 @@ def of_tokens(
     """
     found, names = empty(), served.names
     for token in tokens:
-        name = names[token.id]
-        cut = text[token.start : token.end]
-        if cut and name.startswith(cut):
-            name = cut  # a stop string may have cut it
+        top = token.top[:most]
+        name = _cut(served, token, text, {names[other] for other, _ in top if other != token.id})
         found["tokens"].append(name)
         found["token_logprobs"].append(max(token.logprob, LEAST))
-        found["top_logprobs"].append(_top(served, token.id, token.logprob, token.top[:most]))
+        found["top_logprobs"].append(_top(served, token.id, name, token.logprob, top))
         found["text_offset"].append(before + token.start)
     return found
 
 
+def _cut(served: Served, token: Token, text: str, taken: set[str]) -> str:
+    """The name of a token, or of what a stop string has left of it.
+
+    That is its text up to there; the bytes of this where the token is named by its bytes, or where
+    another token has that name.
+    """
+    name, data = served.names[token.id], served.run.tokenizer.token_bytes(token.id)
+    # Bytes that end a character which began in a token before.
+    begun = next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80), len(data))
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    whole = len(decoder.decode(data[begun:])) + (0 < begun < len(data))
+    cut = text[token.start : token.end]
+    if len(cut) >= whole:
+        return name
+    if begun or cut in taken or name.startswith("<0x"):
+        left = begun + len(cut[bool(begun) :].encode())
+        return "".join(f"<0x{byte:02X}>" for byte in data[:left])
+    return cut
+
+
 def of_prompts(
-    served: Served, prompts: Sequence[Prompt], most: int, left: threading.Event
+    served: Served, prompts: Sequence[Prompt], most: int, check: Callable[..., None]
 ) -> list[Logprobs]:
     """The scores of the prompts' own tokens; takes a while, for the thread of jobs.
 
     The first token of a prompt without a separator before it has null: nothing foretells it.
 
     Args:
-      left: set when nobody waits for the scores any more.
-
-    Raises:
-      Cancelled: it was.
+      check: called after every batch; what it raises ends the work.
     """
-
-    def progress(*_: int) -> None:
-        if left.is_set():
-            raise Cancelled
-
-    scored = served.scores([prompt.ids for prompt in prompts], progress)
+    scored = served.scores([prompt.ids for prompt in prompts], check)
     return [_of_prompt(served, p, d, most) for p, d in zip(prompts, scored, strict=True)]
 
 
@@ -84,7 +89,8 @@ def _of_prompt(served: Served, prompt: Prompt, details: Details, most: int) -> L
         prompt.ids[1:], logprobs, ranks, top_ids.tolist(), top_logprobs.tolist(), strict=True
     ):
         top = list(zip(of_ids, of_logprobs, strict=True))
-        tops.append(_top(served, token, logprob, top, likeliest=rank == 1))
+        name = served.names[token]
+        tops.append(_top(served, token, name, logprob, top, likeliest=rank == 1))
     if not prompt.context:
         logprobs, tops = [None, *logprobs], [None, *tops]
     return {
@@ -98,6 +104,7 @@ def _of_prompt(served: Served, prompt: Prompt, details: Details, most: int) -> L
 def _top(
     served: Served,
     token: int,
+    name: str,
     logprob: float,
     top: Iterable[tuple[int, float]],
     *,
@@ -106,11 +113,14 @@ def _top(
     """Likeliest tokens by name; the token itself has the very number that is its score.
 
     Args:
+      name: of the token, as `tokens` has it.
       likeliest: of the token; then no number is above its own, whatever the rounding.
     """
     highest = logprob if likeliest else 0.0
-    found = {served.names[i]: max(min(value, highest), LEAST) for i, value in top}
-    return found | {served.names[token]: max(logprob, LEAST)}
+    found = {
+        name if i == token else served.names[i]: max(min(value, highest), LEAST) for i, value in top
+    }
+    return found | {name: max(logprob, LEAST)}
 
 
 def offsets(served: Served, ids: Iterable[int]) -> list[int]:

@@ -16,7 +16,7 @@ from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import Details
 from hlm_jax.run import Run
 from hlm_jax.serving.engine import Engine
-from hlm_jax.serving.http import Refusal, busy
+from hlm_jax.serving.http import Refusal, busy, draining
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +24,10 @@ R = TypeVar("R")
 # program for each number.
 TOP = Engine.TOP
 LEAST = -9999.0  # JSON has no minus infinity
+
+
+class Cancelled(Exception):
+    """Raised by a job's progress function: nobody waits for the job, or the server shuts down."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,13 +55,29 @@ class Served:
         """Whether the engine stopped working after it was warm."""
         return self._warm.is_set() and not self.engine.ready
 
-    def warm(self) -> None:
-        """Starts the engine and compiles all that requests need; takes seconds, blocks."""
+    def warm(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Starts the engine and compiles all that requests need; takes seconds, blocks.
+
+        Args:
+          stopped: whether nobody needs it any more.
+
+        Raises:
+          Cancelled: `stopped` held.
+          Busy: the engine was closed meanwhile.
+        """
         if self._warm.is_set():
             return
+
+        def go_on(*_: int) -> None:
+            if stopped():
+                raise Cancelled
+
+        go_on()
         self.engine.start()
-        self.scores([[self.run.tokenizer.separator_id] * 2])
+        go_on()
+        self.scores([[self.run.tokenizer.separator_id] * 2], go_on)
         _ = self.names
+        go_on()
         if self.reference is not None:
             _ = self.reference.overlap_index, self.reference.human_overlap
             _ = self.reference.extra_overlap_index, self.reference.extra_human_overlap
@@ -163,6 +183,9 @@ class Jobs:
 
     Args:
       waiting: how many jobs may wait for the one in work.
+
+    Attributes:
+      closing: set when the server shuts down; the progress function of a job raises Cancelled then.
     """
 
     def __init__(self, waiting: int):
@@ -170,6 +193,7 @@ class Jobs:
         self._pool = ThreadPoolExecutor(1, "jobs")
         self._lock = threading.Lock()
         self._pending = 0
+        self.closing = threading.Event()
 
     @property
     def pending(self) -> int:
@@ -180,26 +204,41 @@ class Jobs:
         """What the function returns. One that waits when its client leaves never begins.
 
         Raises:
-          Refusal: 429 where too many jobs wait.
+          Refusal: 429 where too many jobs wait; 503 where the server shuts down before the end.
+          Cancelled: the function raised it for another reason.
         """
         with self._lock:
+            if self.closing.is_set():
+                raise draining()
             if self._pending >= self._most:
                 raise busy("too many scores and tables wait to be computed: try again in a second")
+            # Counted until the thread is done with it, also where nobody waits for it any more.
             self._pending += 1
-        call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-        try:
-            future: Any = self._pool.submit(call)
-        except RuntimeError:  # closed
-            self._done(None)
-            raise Refusal(503, "the server is shutting down", code="draining") from None
-        # Counted until the thread is done with it, also where nobody waits for it any more.
+            call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+            future: Any = self._pool.submit(self._unless_closing, call)
         future.add_done_callback(self._done)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except Cancelled:
+            if self.closing.is_set():
+                raise draining() from None
+            raise
+
+    def _unless_closing(self, call: Callable[[], R]) -> R:
+        if self.closing.is_set():
+            raise Cancelled
+        return call()
 
     def _done(self, _: Any) -> None:
         with self._lock:
             self._pending -= 1
 
+    def stop(self) -> None:
+        """Ends the jobs that wait, and asks the one in work to end; returns at once."""
+        with self._lock:
+            self.closing.set()
+
     def close(self) -> None:
-        """Drops the jobs that wait, and waits for the one in work."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """As `stop`, and waits for the job in work."""
+        self.stop()
+        self._pool.shutdown(wait=True)

@@ -6,7 +6,7 @@ Those of the book are in hlm_jax/serving/book.py. Heavy work runs in the thread 
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from hlm_jax.analysis.surprisal.report import summary, warning
 from hlm_jax.book.corpus import clean_text
 from hlm_jax.run import SPLITS
 from hlm_jax.serving import book
-from hlm_jax.serving.answers import answered, as_json
+from hlm_jax.serving.answers import answered, as_json, while_wanted
 from hlm_jax.serving.connection import while_connected
 from hlm_jax.serving.http import Fields, Refusal, read_object
 from hlm_jax.serving.models import TOP, Served, chosen
@@ -118,9 +118,14 @@ class Tables:
         self._kept: collections.OrderedDict[Any, SurprisalTable] = collections.OrderedDict()
 
     def table(
-        self, served: Served, documents: Sequence[Document], asked: Asked, top: int
+        self,
+        served: Served,
+        documents: Sequence[Document],
+        asked: Asked,
+        top: int,
+        check: Callable[..., None],
     ) -> SurprisalTable:
-        """The table of these texts with `top` alternatives."""
+        """The table of these texts with `top` alternatives; what `check` raises ends the work."""
         texts = "\0".join(f"{d.chapter}\0{d.text}" for d in documents)
         digest = hashlib.sha256(texts.encode()).digest()
         key = (served.name, asked.unit, asked.stride, asked.text is None, digest)
@@ -132,6 +137,7 @@ class Tables:
                 stride=asked.stride,
                 top=min(TOP, served.run.tokenizer.vocab_size),
                 reference=served.reference,
+                progress=check,
             )
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and (len(self._kept) > KEPT or self._rows() > KEPT_ROWS):
@@ -167,14 +173,22 @@ async def surprisal(request: Request) -> Response:
     top = fields.whole("top", low=0, high=TOP, default=0)
     kind = fields.choice("format", FORMATS, default="json")
     fields.done()
-    job = request.app.state.jobs.run(_scored, tables_of(request), served, asked, top, kind)
+    jobs, tables = request.app.state.jobs, tables_of(request)
+    job = while_wanted(jobs, _scored, tables, served, asked, top, kind)
     body = await while_connected(request.receive, job)
     name = "surprisal.csv" if kind == "csv" else None
     return answered(body, name)
 
 
-def _scored(tables: Tables, served: Served, asked: Asked, top: int, kind: str) -> str:
-    table = tables.table(served, asked.documents(served), asked, top)
+def _scored(
+    tables: Tables,
+    served: Served,
+    asked: Asked,
+    top: int,
+    kind: str,
+    check: Callable[..., None],
+) -> str:
+    table = tables.table(served, asked.documents(served), asked, top, check)
     if kind == "csv":
         return table.csv_text()
     found = _told(served, table)
@@ -214,7 +228,8 @@ async def compare(request: Request) -> Response:
     top = fields.whole("top", low=0, high=TOP, default=0)
     kind = fields.choice("format", FORMATS, default="json")
     fields.done()
-    job = request.app.state.jobs.run(_compared, tables_of(request), pair, asked, top, kind)
+    jobs, tables = request.app.state.jobs, tables_of(request)
+    job = while_wanted(jobs, _compared, tables, pair, asked, top, kind)
     body = await while_connected(request.receive, job)
     return answered(body, "difference.csv" if kind == "csv" else None)
 
@@ -231,20 +246,29 @@ def _pair(fields: Fields, models: dict[str, Served]) -> list[Served]:
     if names is None:
         names = list(models)[:2]
     two = isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names)
-    if not two or names[0] == names[1]:
+    if not two:
         raise fields.wrong("models", "a list of two names of models", names)
+    if names[0] == names[1]:
+        raise Refusal(400, "models must be two different models", param="models")
     return [chosen(models, name) for name in names]
 
 
-def _compared(tables: Tables, pair: Sequence[Served], asked: Asked, top: int, kind: str) -> str:
+def _compared(
+    tables: Tables,
+    pair: Sequence[Served],
+    asked: Asked,
+    top: int,
+    kind: str,
+    check: Callable[..., None],
+) -> str:
     first, second = pair
     documents = asked.documents(first)
     same = [
         dataclasses.replace(document, split=_split(document.text, second)) for document in documents
     ]
     named = {
-        first.name: tables.table(first, documents, asked, top),
-        second.name: tables.table(second, same, asked, top),
+        first.name: tables.table(first, documents, asked, top, check),
+        second.name: tables.table(second, same, asked, top, check),
     }
     stretches = stretches_of(*named.values())
     if kind == "csv":

@@ -13,6 +13,7 @@ from hlm_jax.serving.models import Served, chosen
 
 SEEDS = 2**31  # a seed that nobody chose lies below it
 TEMPERATURE = 100.0  # the highest
+NUMBERS = 2**20  # ids and scores that one answer may have; a score takes about 25 bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,6 +270,7 @@ def _require_that_it_fits(request: CompletionRequest, limits: Limits) -> None:
         if total > limits.scored_tokens:
             message = f"the prompts have {total:,} tokens: at most {limits.scored_tokens:,}"
             raise Refusal(400, message, param="prompt", code="context_length_exceeded")
+    _require_that_the_answer_is_not_too_long(request)
     if request.max_tokens == 0 or (request.max_tokens == 1 and request.echo):
         return
     for prompt in request.prompts:
@@ -280,3 +282,16 @@ def _require_that_it_fits(request: CompletionRequest, limits: Limits) -> None:
                 param="prompt",
                 code="context_length_exceeded",
             )
+
+
+def _require_that_the_answer_is_not_too_long(request: CompletionRequest) -> None:
+    of_prompts = sum(len(prompt.ids) for prompt in request.prompts)
+    texts, given = len(request.prompts) * request.n, request.echo or request.return_token_ids
+    tokens = texts * request.max_tokens + (request.n * of_prompts if given else 0)
+    each = 1 + (request.logprobs or 0)
+    if tokens * each > NUMBERS:
+        message = (
+            f"the answer may have {tokens:,} tokens x (1 + logprobs) = {tokens * each:,} numbers: "
+            f"at most {NUMBERS:,}"
+        )
+        raise Refusal(400, message, param="logprobs" if request.logprobs else "n")

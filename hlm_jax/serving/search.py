@@ -1,7 +1,7 @@
 """Occurrences of words in a book; a regular expression in a process of its own, which can be ended.
 
 Python's `re` cannot be interrupted, and an expression such as (a+)+b may take longer than the
-universe is old. As a command it reads JSON from its input and writes the hits as JSON.
+universe is old. As a command it reads JSON from its input and writes lines of JSON, PAGE hits each.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from hlm_jax.analysis.stylometry.concordance import Hit, kwic
 from hlm_jax.book.chapters import Chapter
@@ -21,6 +22,7 @@ SECONDS = 5  # of processor time for a regular expression, and twice as many by 
 MEMORY = 2**31  # bytes of address space
 HITS = 100_000  # that are counted; more would be a search for nothing
 TOO_MUCH_MEMORY = 3  # the exit code of such a search
+PAGE = 1000  # hits of a line that such a process writes
 CHILDREN = 2  # searches by regular expression at a time
 
 
@@ -93,7 +95,7 @@ async def _in_a_child(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
         close_fds=False,  # so that it is spawned: a fork of a process with JAX's threads may hang
     )
     try:
-        answer = await asyncio.to_thread(_answer, child, json.dumps(request).encode())
+        answer = await asyncio.to_thread(_answer, child, request)
     finally:
         child.kill()  # where the caller was cancelled; else it has ended
     if child.returncode > 0 and child.returncode != TOO_MUCH_MEMORY:
@@ -106,16 +108,23 @@ async def _in_a_child(chapters: Sequence[Chapter], search: Search) -> list[Hit]:
             param="words",
             code="search_too_long",
         )
-    found = json.loads(answer)
-    if "error" in found:
-        raise Refusal(400, found["error"], param="words")
-    return [Hit(*hit) for hit in found["hits"]]
+    return await asyncio.to_thread(_hits, answer)
 
 
-def _answer(child: subprocess.Popen[bytes], request: bytes) -> bytes:
+def _hits(answer: bytes) -> list[Hit]:
+    """Read line by line: no other thread goes on while json.loads works."""
+    found = []
+    for line in map(json.loads, answer.splitlines()):
+        if "error" in line:
+            raise Refusal(400, line["error"], param="words")
+        found += [Hit(*hit) for hit in line["hits"]]
+    return found
+
+
+def _answer(child: subprocess.Popen[bytes], request: dict[str, Any]) -> bytes:
     """What the process writes; it is killed where it takes too long."""
     try:
-        return child.communicate(request, timeout=2 * SECONDS)[0]
+        return child.communicate(json.dumps(request).encode(), timeout=2 * SECONDS)[0]
     except subprocess.TimeoutExpired:
         child.kill()
         return child.communicate()[0]
@@ -140,12 +149,16 @@ def main() -> None:
         found = kwic(chapters, search.words, width=search.width, sort=search.sort, regex=True)
         if len(found) > HITS:
             raise too_many()
-        answer: dict[str, object] = {"hits": [dataclasses.astuple(hit) for hit in found]}
+        hits = [dataclasses.astuple(hit) for hit in found]
+        lines: list[dict[str, object]] = [
+            {"hits": hits[start : start + PAGE]} for start in range(0, len(hits), PAGE)
+        ]
     except (UserError, RecursionError, OverflowError) as error:
-        answer = {"error": str(error)}
+        lines = [{"error": str(error)}]
     except MemoryError:
         sys.exit(TOO_MUCH_MEMORY)
-    print(json.dumps(answer))
+    for line in lines:
+        print(json.dumps(line))
 
 
 if __name__ == "__main__":

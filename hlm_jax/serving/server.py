@@ -1,5 +1,6 @@
 """A server in this process: an address, an application, signals."""
 
+import asyncio
 import ipaddress
 import os
 import re
@@ -13,12 +14,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from hlm_jax.errors import UserError
-from hlm_jax.serving.gate import ANYWHERE
+from hlm_jax.serving.gate import ANYWHERE, end_requests
+from hlm_jax.serving.protocol import HEAD_BYTES, Connection
 
 T = TypeVar("T")
 U = TypeVar("U")
 MOST_ROWS = 64
 DRAIN_SECONDS = 30  # for answers in work to end, after SIGTERM
+LAST_SECONDS = 5  # after them, for what was broken off to be answered
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -56,13 +59,17 @@ def address_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def exposure(host: str, *, has_key: bool) -> str:
+def _bound_to(bound: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that the system made of a host, such as 0.0.0.0 of 0."""
+    address = ipaddress.ip_address(bound.getsockname()[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def exposure(host: str, bound: socket.socket, *, has_key: bool) -> str:
     """What binding to a host means, in one line; "" for the machine itself."""
-    try:
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return ""
-    except ValueError:
-        pass  # a name
+    if _bound_to(bound).is_loopback:
+        return ""
     who = "whoever has the key" if has_key else "without --api_key, everybody who reaches it"
     return (
         f"bound to {host}: other machines reach this server; {who} can use it, and texts travel "
@@ -70,10 +77,11 @@ def exposure(host: str, *, has_key: bool) -> str:
     )
 
 
-def allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
-    """Under which names and addresses a server bound to `host` answers."""
-    own = [socket.gethostname()] if host in ANYWHERE else []
-    return ["127.0.0.1", "localhost", "::1", host, *own, *more]
+def allowed_hosts(host: str, bound: socket.socket, more: Sequence[str]) -> list[str]:
+    """Under which names and addresses a server answers that was bound to `host`."""
+    address = str(_bound_to(bound))
+    own = [socket.gethostname()] if address in ANYWHERE else []
+    return ["127.0.0.1", "localhost", "::1", host, address, *own, *more]
 
 
 def check(api_key: str | None, cors: Sequence[str], max_rows: int) -> None:
@@ -114,13 +122,24 @@ def each(
 
 
 class _Server(uvicorn.Server):
-    """Tells the application at once that it is to end."""
+    """Tells the application at once that it is to end, and breaks off what takes too long."""
 
     def handle_exit(self, sig, frame) -> None:
-        application = self.config.app
-        assert isinstance(application, Starlette)
-        application.state.draining = True
+        self._app.state.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(DRAIN_SECONDS, end_requests, self._app)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            late.cancel()
+
+    @property
+    def _app(self) -> Starlette:
+        assert isinstance(self.config.app, Starlette)
+        return self.config.app
 
 
 def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> None:
@@ -149,12 +168,15 @@ def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> No
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS + LAST_SECONDS,
+        http=Connection,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
         lifespan="on",
     )
     server = _Server(config)
     # uvicorn raises the signal again when it has ended: SIGTERM is then no failure.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         server.run(sockets=[bound])
     finally:

@@ -111,17 +111,17 @@ SCALES = {
         both(
             "Length in characters of the longest stretch over it that the training text has too "
             "(a chapter that was trained on is held against the others).",
-            "此处所在、训练文本里也有的最长片段的字数（训练过的回目只与其他各回相比）。",
+            "包含此处、且见于训练文本的最长片段有几个字（训练过的各回只与其他各回相比）。",
         ),
         "copied",
         COPIED,
         ("< 5", "5–9", "10–14", "15–29", "≥ 30"),
     ),
     "ngram": Scale(
-        both("minus 5-gram", "减去 5-gram"),
+        both("minus 5-gram", "减去五元模型"),
         both(
             "Bits of the model minus bits of the character 5-gram. Blue: the model is better.",
-            "模型的比特数减去字 5-gram 的比特数；蓝色：模型更好。",
+            "模型的比特数减去五元字模型的比特数；蓝色：模型更好。",
         ),
         "difference",
         DIFFERENCE,

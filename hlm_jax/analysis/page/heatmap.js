@@ -16,6 +16,8 @@ const heatmap = (options) => {
   let parts = null; // the unpacked columns of the page that is shown
   let view = null; // its units in this colouring: start, end, spans
   let chosen = -1; // the unit under the cursor of the keyboard
+  let pointed = -1; // the unit under the mouse
+  let mouse = ""; // where the mouse was seen last
   let turn = 0; // counts page turns: a slow one may not overwrite a later one
 
   // --- what a colour shows ---
@@ -87,7 +89,7 @@ const heatmap = (options) => {
     const trained = used.filter((m) => page.splits[m] === "train");
     const named = (all, word) => (data.models.length > 1 ? all.map((m) => data.models[m]) : [word]);
     const gap = data.models.length > 1 ? " " : ""; // after a name in Latin letters
-    const counted = parts.models[state.a].g && trained.includes(state.a) ? [" (and so was the 5-gram)", "（5-gram 亦然）"] : ["", ""];
+    const counted = parts.models[state.a].g && trained.includes(state.a) ? [" (and so was the 5-gram)", "（五元模型亦然）"] : ["", ""];
     const lines = trained.length === 0 ? [] : [make("p", "warning", both(
       `${named(trained, "The model").join(" and ")} ${trained.length > 1 ? "were" : "was"} trained on this text${counted[0]}. What you see is memory, not reading.`,
       `${named(trained, "模型").join("、")}${gap}曾以这段文字训练${counted[1]}：所示是记忆，不是阅读。`))];
@@ -116,7 +118,7 @@ const heatmap = (options) => {
     if (unit[0] === "token") facts.push([`${n.toLocaleString("en")} tokens`, `${n.toLocaleString("en")} 词元`]);
     const each = digits(units.sum(model.b) / 1000 / chars);
     facts.push([`${each} bits per character`, `每字 ${each} 比特`]);
-    if (model.g && !model.g.includes(null)) facts.push([`5-gram ${digits(units.sum(model.g) / 100 / chars)}`, `5-gram ${digits(units.sum(model.g) / 100 / chars)}`]);
+    if (model.g && !model.g.includes(null)) facts.push([`5-gram ${digits(units.sum(model.g) / 100 / chars)}`, `五元模型 ${digits(units.sum(model.g) / 100 / chars)}`]);
     if (model.r) {
       const near = digits(100 * model.r.filter((rank) => rank !== null && rank <= 10).length / n, 0);
       facts.push([`rank ≤ 10:\u00a0${near}\u00a0%`, `名次 ≤ 10：${near}\u00a0%`]);
@@ -158,6 +160,7 @@ const heatmap = (options) => {
   // --- what stands behind one unit ---
 
   function drawPanel(i) {
+    pointed = -1;
     const panel = at("panel");
     panel.classList.toggle("idle", i < 0);
     if (i < 0) {
@@ -176,16 +179,20 @@ const heatmap = (options) => {
     if (has("b")) rows.push([["p", "概率"], share(2 ** (-model.b[i] / 1000))], [["bits", "比特"], digits(model.b[i] / 1000)]);
     if (has("r")) rows.push([["rank", "名次"], String(model.r[i])]);
     if (has("e")) rows.push([["entropy", "熵"], digits(model.e[i] / 100)]);
-    if (has("g")) rows.push([["5-gram bits", "5-gram 比特"], digits(model.g[i] / 100)]);
+    if (has("g")) rows.push([["5-gram bits", "五元模型比特"], digits(model.g[i] / 100)]);
     if (has("u")) rows.push([["frequency bits", "字频比特"], digits(model.u[i] / 100)]);
     if (has("x")) rows.push([["context", "上文词元"], String(model.x[i])]);
     if (has("c")) rows.push([["copied", "重合（字）"], String(model.c[i])]);
     if (has("s")) rows.push([["speech", "对话"], both(model.s[i] ? "yes" : "no", model.s[i] ? "是" : "否")]);
-    rows.push([["place", "位置"], (data.pages[state.page].from + model.start[i]).toLocaleString("en")]);
+    rows.push([["place (character of the text)", "位置（第几字）"], (data.pages[state.page].from + model.start[i]).toLocaleString("en")]);
     const nodes = [list(rows)];
+    explain(nodes[0], rows.findIndex(([label]) => label[0] === "frequency bits"));
     const choices = model.a ? alternatives(model, i) : [];
     if (choices.length) nodes.push(make("h3", "", both("The model expected", "模型的预期")), make("ol", "", ...choices));
     return nodes;
+  }
+  function explain(all, i) {
+    if (i >= 0) all.children[2 * i].title = chinese() ? "只按字在训练文本中的频率计算的比特数，不看上文" : "bits by how often each character stands in the training text, without context";
   }
   function alternatives(model, i) {
     const text = parts.slice(model.start[i], model.end[i]), found = [];
@@ -335,8 +342,14 @@ const heatmap = (options) => {
   }
   function listen() {
     const text = at("text");
-    text.addEventListener("pointerover", (event) => {
-      if (event.pointerType !== "touch" && unitOf(event) >= 0) drawPanel(unitOf(event));
+    // A text that is drawn or scrolled below a resting mouse is not pointed at.
+    root.addEventListener("pointermove", (event) => {
+      const here = `${event.screenX} ${event.screenY}`;
+      if (event.pointerType === "touch" || here === mouse) return;
+      mouse = here;
+      const unit = text.contains(event.target) ? unitOf(event) : -1;
+      if (unit >= 0 && unit !== pointed) drawPanel(unit);
+      pointed = unit;
     });
     text.addEventListener("pointerleave", () => view && drawPanel(chosen));
     text.addEventListener("click", (event) => unitOf(event) >= 0 && choose(unitOf(event), false));

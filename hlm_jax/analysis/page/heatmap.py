@@ -36,7 +36,7 @@ _NEEDS = {"bits": "b", "rank": "r", "entropy": "e", "copied": "c", "ngram": "g",
 _TRAINED = both(
     "Hatched chapters were trained on: a low curve there is memory. "
     "The 5-gram is shown where it was not trained.",
-    "画斜线的各回曾用于训练：曲线低是记忆。5-gram 只画未训练的各回。",
+    "画斜线的各回曾用于训练：曲线低是记忆。五元模型只画未训练的各回。",
 )
 
 

@@ -28,13 +28,13 @@
   function empty(error) {
     at("curve").replaceChildren(make("p", "", both(error.english, "此模型的书不在手边：启动服务器时请加 --corpus BOOK。")));
     for (const id of ["chapters-svg", "chapters-csv"]) at(id).disabled = true;
-    at("chapters-more").hidden = true;
+    at("chapters-more").hidden = at("curve-hint").hidden = true;
   }
   function draw(found) {
     const done = found.chapters.length - found.pending;
     at("chapters-status").replaceChildren(found.pending
       ? both(`Scored ${done} of ${found.chapters.length} chapters; the curve grows as they come.`, `已计算 ${found.chapters.length} 回中的 ${done} 回，曲线随之补全。`)
-      : both(`${found.book}: ${found.chapters.length} chapters.`, `${found.book}：共 ${found.chapters.length} 回。`));
+      : both(`${app.title(found.book)[0]}: ${found.chapters.length} chapters.`, `${app.title(found.book)[1]}：共 ${found.chapters.length} 回。`));
     // The figure is the server's own drawing; a document that is parsed runs no script.
     const figure = new DOMParser().parseFromString(found.chart, "text/html").body.firstElementChild;
     const focused = document.activeElement && document.activeElement.closest("#curve a");
@@ -55,7 +55,7 @@
   }
   function table(found) {
     const splits = { train: ["trained on", "训练"], val: ["validation", "验证"], test: ["test", "测试"] };
-    const head = [["chapter", "回"], ["split", "划分"], ["characters", "字数"], ["bits per character", "每字比特数"], ["5-gram", "5-gram"]].map((label) => {
+    const head = [["chapter", "回"], ["split", "划分"], ["characters", "字数"], ["bits per character", "每字比特数"], ["5-gram", "五元模型"]].map((label) => {
       const title = make("th", "", both(...label));
       title.scope = "col";
       return title;
@@ -68,9 +68,9 @@
       return make("tr", "", make("td", "", link), make("td", "", both(...splits[one.split])), number(one.chars, 0), number(one.bits_per_char, 3), number(one.ngram_bits_per_char, 3));
     });
     at("chapters-table").replaceChildren(make("thead", "", make("tr", "", ...head)), make("tbody", "", ...rows));
-    at("chapters-more").hidden = false;
+    at("chapters-more").hidden = at("curve-hint").hidden = false;
   }
-  const save = (format) => app.download(`chapters.${format}`, app.query("chapters", { model: known.model.id, format, lang: chinese() ? "zh" : "en" }));
+  const save = (format) => app.download(app.named([known.model.id, "chapters"], format), app.query("chapters", { model: known.model.id, format, lang: chinese() ? "zh" : "en" }));
 
   at("chapters-svg").addEventListener("click", () => save("svg"));
   at("chapters-csv").addEventListener("click", () => save("csv"));

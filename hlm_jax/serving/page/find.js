@@ -6,6 +6,7 @@
   const PAGE = 100; // occurrences that are fetched at once
   const BINS = 240; // of the bar of the book
   let asked = null, drawn = 0, last = "", answer = null;
+  let sent = ""; // what the request in work asks for
 
   const words = () => ({
     words: at("words").value, sort: at("sort").value, width: at("width").value, chapters: at("among").value.trim(), regex: at("regex").checked ? "true" : "",
@@ -14,23 +15,35 @@
     return app.query("kwic", { model: known.model.id, ...words(), ...more });
   }
   async function find(more) {
-    if (!at("words").value.trim()) {
+    const path = query({ limit: PAGE, offset: more ? drawn : 0 });
+    if (asked && path === sent) return; // it is on its way
+    const empty = !at("words").value.trim();
+    if (!empty && !app.valid(at("width"), app.label("width"))) return;
+    if (asked) asked.abort();
+    asked = null;
+    if (empty) {
       clear();
+      at("find-status").replaceChildren(both("Type one or more words, then press Find.", "请输入一个或几个词语，再点“查找”。"));
       return;
     }
-    if (asked) asked.abort();
+    if (!more && path === last) {
+      say(null);
+      tell();
+      return;
+    }
     const mine = asked = new AbortController();
-    const path = query({ limit: PAGE, offset: more ? drawn : 0 });
-    if (!more && path === last) return;
+    sent = path;
     say(null);
     at("find-status").replaceChildren(both("Searching…", "正在查找……"));
     try {
       const found = await app.json(path, { signal: mine.signal });
       if (asked !== mine) return;
+      asked = null;
       if (!more) last = path;
       draw(found, more);
     } catch (error) {
       if (asked !== mine) return;
+      asked = null;
       clear();
       say(error);
     }
@@ -57,8 +70,12 @@
     at("hits").hidden = !found.total;
     at("more").hidden = drawn >= found.total;
     at("find-csv").hidden = !found.total;
-    const shownOf = found.total > drawn ? [`, the first ${drawn} are shown`, `，显示前 ${drawn} 处`] : ["", ""];
-    at("find-status").replaceChildren(both(`${found.total.toLocaleString("en")} occurrences in ${found.book}${shownOf[0]}.`, `${found.book}：共 ${found.total.toLocaleString("en")} 处${shownOf[1]}。`));
+    tell();
+  }
+  function tell() {
+    const { total } = answer, book = app.title(answer.book), n = total.toLocaleString("en");
+    const shownOf = total > drawn ? [`, the first ${drawn} are shown`, `，显示前 ${drawn} 处`] : ["", ""];
+    at("find-status").replaceChildren(both(`${n} occurrences in ${book[0]}${shownOf[0]}.`, `${book[1]}：共 ${n} 处${shownOf[1]}。`));
   }
   function head() {
     const titles = [["place", "位置"], ["left", "左文"], ["found", "所查"], ["right", "右文"]].map((label) => {
@@ -71,7 +88,7 @@
   function row(hit) {
     const link = make("a", "", `${hit.chapter}:${hit.offset}`);
     link.href = app.link("read", { ch: hit.chapter, at: hit.offset });
-    const cells = [make("td", "place", link), make("td", "left", make("div", "", shown(hit.left))), make("td", "found", shown(hit.match)), make("td", "right", shown(hit.right))];
+    const cells = [make("td", "place", link), make("td", "left", make("div", "", shown(hit.left))), make("td", "found", shown(hit.match)), make("td", "right", make("div", "", shown(hit.right)))];
     for (const cell of cells.slice(1)) cell.lang = "zh";
     return make("tr", "", ...cells);
   }
@@ -156,6 +173,7 @@
   }
   function submit(event) {
     if (event) event.preventDefault();
+    if (!known.model) return;
     app.keep(true);
     find();
   }
@@ -163,7 +181,7 @@
   at("find-form").addEventListener("submit", submit);
   for (const id of ["sort", "width", "among", "regex"]) at(id).addEventListener("change", () => submit());
   at("more").addEventListener("click", () => find(true));
-  at("find-csv").addEventListener("click", () => app.download("kwic.csv", query({ format: "csv" })));
+  at("find-csv").addEventListener("click", () => app.download(app.named([known.model.id, at("words").value.trim()], "csv"), query({ format: "csv" })));
   const redraw = () => answer && known.panel === "find" && at("spread").replaceChildren(...answer.words.map((word) => spread(word, answer)));
   document.documentElement.addEventListener("look", redraw);
   addEventListener("resize", redraw);

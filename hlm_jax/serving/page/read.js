@@ -5,6 +5,12 @@
   const { at, known, say } = app;
   const LINKED = 1500; // characters of a text of one's own that an address carries
   const TOP = 5; // alternatives of a unit
+  const EXACT = 5000; // characters that are read by character at once
+  const UNKNOWN = [
+    "Many characters of this text are unknown to the model: it reads them byte by byte. It knows the script of its book, such as simplified characters.",
+    "此文有许多字是模型不认识的，只能逐字节读。模型只认其书所用的字形，如简体字。",
+  ];
+  const STRANGE = 0.2; // of the characters are read byte by byte: more than that is said
 
   // The chapters of a model's book; a book that is not at hand is a sentence.
   const lists = new Map();
@@ -47,8 +53,10 @@
       if (compares) Object.assign(words, { first: part("first").value, second: part("second").value });
       return words;
     }
+    const dropped = () => shown.text.length > LINKED;
+    // What the address names and is not there is returned as a Trouble.
     async function restore(words) {
-      if (compares && known.models.length < 2) return;
+      if (compares && known.models.length < 2) return null;
       if (words.has("unit") && !compares) part("unit").value = words.get("unit") === "char" ? "char" : "token";
       for (const side of compares ? ["first", "second"] : []) {
         if (known.models.some((one) => one.id === words.get(side))) part(side).value = words.get(side);
@@ -62,6 +70,11 @@
       else if (number) await show({ ch: number }, words.has("at"));
       else if (!shown.text && first) await show({ ch: String(first.number) });
       else if (!first) part("own").open = true;
+      const absent = compares ? [words.get("first"), words.get("second")].find((id) => id && !known.models.some((one) => one.id === id)) : undefined;
+      if (absent) return new app.Trouble(404, `No model “${absent}” is served here: ${part("first").value} and ${part("second").value} are shown.`, `此服务器没有模型“${absent}”：现在显示的是 ${part("first").value} 与 ${part("second").value}。`);
+      const ch = words.get("ch");
+      if (!ch || number || !first || own || shown.text) return null;
+      return new app.Trouble(404, `The book has no chapter “${ch}”: chapter ${first.number} is shown.`, `书中没有第“${ch}”回：现在显示第 ${first.number} 回。`);
     }
 
     // --- the list of chapters ---
@@ -80,6 +93,7 @@
       }
       select.replaceChildren(...list.map((one) => new Option(mark(one), String(one.number))));
       select.parentNode.hidden = !list.length;
+      part("hatch").hidden = !list.some((one) => one.split === "train");
       return list;
     }
     // What the list of chapters shows where the text is none of them.
@@ -113,6 +127,12 @@
         part("words").value = shown.text;
         part("own").open = true;
       }
+      if (!compares) limit();
+      part("dropped").hidden = !dropped();
+      if (compares && part("first").value === part("second").value) {
+        unlike();
+        return;
+      }
       const request = body("heat"), words = [`by=${shown.by || (compares ? "difference" : "bits")}`, `ch=${shown.ch || "1"}`, shown.place ? `at=${shown.place}` : ""].join("&");
       if (last === JSON.stringify(request)) {
         await reader.turnToAddress(words);
@@ -127,9 +147,11 @@
       try {
         const found = await app.json(compares ? "compare" : "surprisal", { body: request, signal: mine.signal });
         if (asked !== mine) return;
+        const unknown = await strange(found.heat);
+        if (asked !== mine) return;
         await draw(found, words);
         last = JSON.stringify(request);
-        part("status").replaceChildren();
+        part("status").replaceChildren(unknown ? both(...UNKNOWN) : "");
         if (toPlace) see();
       } catch (error) {
         if (asked !== mine) return;
@@ -141,10 +163,38 @@
       part("csv").disabled = part("box").hidden;
       part("box").removeAttribute("aria-busy");
     }
+    // A long text cannot be read by character: the choice goes back to tokens, and says so.
+    function limit() {
+      const chapter = (lists.get(model()) || []).find((one) => String(one.number) === shown.ch);
+      const long = (chapter ? chapter.chars : Array.from(shown.text).length) > EXACT;
+      if (long) part("unit").value = "token";
+      part("unit").options[1].disabled = long;
+      at("read-limit").hidden = !long;
+      part("unit").title = long ? at("read-limit").querySelector(dom.chinese() ? ".zh" : ".en").textContent : "";
+    }
+    function unlike() {
+      if (asked) asked.abort();
+      asked = null;
+      last = "";
+      part("box").hidden = part("csv").disabled = true;
+      part("box").removeAttribute("aria-busy");
+      part("status").replaceChildren();
+      say(new app.Trouble(400, "Choose two different models.", "请选择两个不同的模型。"));
+    }
+    // Whether a model has no tokens for many of the characters, as of another script.
+    async function strange({ pages }) {
+      let characters = 0, strangers = 0;
+      for (const page of pages) {
+        const { t, m } = await units.unpack(page.z);
+        characters += m.length * Array.from(t).length;
+        for (const { n, w } of m) strangers += Object.keys(w || {}).filter((i) => n[i] === 1).length;
+      }
+      return strangers > STRANGE * characters;
+    }
     async function draw(found, words) {
       part("box").hidden = false;
       const notes = compares ? found.models.flatMap((one) => one.notes) : found.notes;
-      part("notes").replaceChildren(...[...new Set(notes)].map((note) => make("p", "muted", note)));
+      part("notes").replaceChildren(...[...new Set(notes)].map((one) => make("p", "muted", one)));
       if (compares) sums(found);
       await reader.show(found.heat, words);
     }
@@ -162,13 +212,19 @@
       };
       const rows = found.models.map((one, i) => make("tr", "", make("td", "", both(`${"AB"[i]} · ${one.model}`, `${"甲乙"[i]} · ${one.model}`)), cell(one.sums.bits_per_char), cell(one.sums.ngram_bits_per_char), make("td", "", trained(one))));
       rows.push(make("tr", "", make("td", "", both("A − B", "甲 − 乙")), cell(found.difference_bits_per_char), make("td"), make("td")));
-      const title = make("tr", "", head(both("model", "模型")), head(both("bits per character", "每字比特数")), head("5-gram"), head(both("text", "文字")));
+      const title = make("tr", "", head(both("model", "模型")), head(both("bits per character", "每字比特数")), head(both("5-gram", "五元模型")), head(both("text", "文字")));
       part("sums").replaceChildren(make("div", "scroll", make("table", "", make("thead", "", title), make("tbody", "", ...rows))));
     }
     function trained(one) {
       const [text] = one.documents, copied = text.copied && text.split !== "train" ? ` ${digits(100 * text.copied, 0)} %` : "";
       const split = { train: ["trained on", "训练所用"], val: ["validation", "验证"], test: ["test", "测试"], outside: ["outside its book", "书外"] }[text.split] || ["not known", "不详"];
       return both(split[0] + (copied && `, copied${copied}`), split[1] + (copied && `，重合${copied}`));
+    }
+
+    function fileName() {
+      const of = compares ? [part("first").value, part("second").value] : [model()];
+      const kind = compares ? "difference" : unit() === "char" ? "surprisal-by-character" : "surprisal";
+      return app.named([...of, shown.ch ? `chapter-${shown.ch}` : shown.text.slice(0, 12), kind], "csv");
     }
 
     // --- listening ---
@@ -191,14 +247,14 @@
     part("of").addEventListener("change", () => turnTo({ ch: part("of").value }));
     part("previous").addEventListener("click", () => step(-1));
     part("next").addEventListener("click", () => step(1));
-    part("csv").addEventListener("click", () => app.download(`${compares ? "difference" : "surprisal"}.csv`, compares ? "compare" : "surprisal", { body: body("csv") }));
+    part("csv").addEventListener("click", () => app.download(fileName(), compares ? "compare" : "surprisal", { body: body("csv") }));
     for (const id of compares ? ["first", "second"] : ["unit"]) {
       part(id).addEventListener("change", async () => {
         if (id === "first") await listed();
         if (shown.ch || shown.text) show(shown.ch ? { ch: shown.ch } : { text: shown.text });
       });
     }
-    app.panels[name] = { state, restore, modelled };
+    app.panels[name] = { state, restore, modelled, dropped };
   }
 
   panel("read");

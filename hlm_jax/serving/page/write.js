@@ -6,9 +6,10 @@
   const SETTINGS = ["max_tokens", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop"];
   const TOKENS = 200; // that are written unless told otherwise
   const SHOWN = 10; // alternatives of a token
-  const field = (name) => at("write-form").elements[name];
+  const field = (name) => at("write-form").querySelector(`[name="${name}"]`); // an id may be such a name too
   let text = empty(); // what is shown
   let running = null; // the AbortController of the text that is being written
+  let failed = ""; // how a request ended before it wrote anything: what was written is still shown
   let chosen = -1; // the token whose alternatives are shown
   const before = []; // the texts that "Back" returns to
 
@@ -35,9 +36,10 @@
   function defaults(model) {
     for (const [name, value] of Object.entries(model.sampling)) if (field(name)) field(name).placeholder = String(value);
     field("max_tokens").placeholder = String(TOKENS);
+    field("max_tokens").max = String(model.max_tokens);
   }
   function request(prompt, given) {
-    const body = { model: known.model.id, prompt, stream: true, clean: true, add_special_tokens: false, return_token_ids: true, logprobs: SHOWN, max_tokens: TOKENS };
+    const body = { model: known.model.id, prompt, stream: true, clean: true, add_special_tokens: false, logprobs: SHOWN, max_tokens: TOKENS };
     if (known.model.book) body.copied = true;
     for (const [name, value] of Object.entries(given)) {
       if (name === "stop") body.stop = [value];
@@ -50,24 +52,46 @@
   // --- writing ---
 
   async function write() {
+    if (!known.model || !possible()) return;
     if (running) running.abort();
-    if (text.chars.length) before.push(text);
     const mine = running = new AbortController();
-    const own = text = { ...empty(), prompt: at("prompt").value, settings: settings() };
+    const own = { ...empty(), prompt: at("prompt").value, settings: settings() };
     app.keep(false);
     say(null);
-    draw();
+    failed = "";
     status();
     try {
-      for await (const event of stream(own, mine.signal)) take(own, event);
+      for await (const event of stream(own, mine.signal)) {
+        if (running !== mine) return;
+        if (text !== own) begin(own);
+        take(own, event);
+      }
       own.done = own.done || "length";
     } catch (error) {
-      own.done = error.name === "AbortError" ? "stopped" : "broken";
+      own.done = error.name === "AbortError" ? "stopped" : error.status >= 400 && error.status < 500 ? "refused" : "broken";
       if (running === mine) say(error);
     }
     if (running !== mine) return; // another text was begun
     running = null;
-    finish();
+    if (text === own) finish();
+    else {
+      failed = own.done;
+      status();
+    }
+  }
+  // The first event of a text has come: it takes the place of what was written before.
+  function begin(own) {
+    if (text.chars.length) before.push(text);
+    text = own;
+    draw();
+  }
+  // Whether the settings are what they may be; the first that is not is said.
+  function possible() {
+    const folded = !at("settings").open;
+    at("settings").open = true; // so that the field at fault can take the focus
+    const fine = SETTINGS.every((name) => app.valid(field(name), app.label(name)));
+    if (fine && folded) at("settings").open = false;
+    return fine;
   }
   // The events of the answer. A prompt that does not fit is read by its last tokens, as generation slides.
   async function* stream(own, signal) {
@@ -77,10 +101,9 @@
       answer = await app.ask("v1/completions", { body, signal });
     } catch (error) {
       if (error.code !== "context_length_exceeded") throw error;
-      const { tokens } = await app.json("tokenize", { body: { model: body.model, prompt: own.prompt, add_special_tokens: false }, signal });
       const kept = Math.max(1, Math.floor(known.model.max_model_len / 2));
-      own.note = [`The prompt has ${tokens.length} tokens: the model goes on from the last ${kept}.`, `提示有 ${tokens.length} 个词元：模型由最后 ${kept} 个续写。`];
-      answer = await app.ask("v1/completions", { body: { ...body, prompt: tokens.slice(-kept), clean: false }, signal });
+      own.note = [`The prompt is too long for the model: it goes on from the last ${kept} tokens.`, `提示过长：模型由最后 ${kept} 个词元续写。`];
+      answer = await app.ask("v1/completions", { body: { ...body, truncate_prompt_tokens: kept }, signal });
     }
     yield* events(answer.body.getReader());
   }
@@ -177,10 +200,16 @@
     return null;
   }
   function status() {
+    const kept = text.chars.length > 0;
+    const none = {
+      refused: [`The request was refused.${kept ? " The text is the one before it." : ""}`, `请求被拒绝。${kept ? "下面仍是此前的文字。" : ""}`],
+      broken: [`Broken off${kept ? ": the text is the one before it" : ""}.`, `中断${kept ? "：下面仍是此前的文字" : ""}。`],
+      stopped: ["Stopped.", "已停止。"],
+    };
     const ends = { stop: ["Finished.", "写完。"], length: ["Finished at the number of tokens asked for.", "已写满所要的词元数。"], stopped: ["Stopped.", "已停止。"], broken: ["Broken off.", "中断。"] };
-    const [english, translation] = running ? ["Writing…", "正在写……"] : ends[text.done] || ["", ""];
-    const seed = text.seed === null || running ? ["", ""] : [` Seed ${text.seed}: it writes this text again.`, `随机种子 ${text.seed}：可重写此文。`];
-    const note = text.note || ["", ""];
+    const [english, translation] = running ? ["Writing…", "正在写……"] : none[failed] || ends[text.done] || ["", ""];
+    const seed = text.seed === null || running || failed ? ["", ""] : [` Seed ${text.seed}: it writes this text again.`, `随机种子 ${text.seed}：可重写此文。`];
+    const note = (!failed && (!running || !text.done) && text.note) || ["", ""];
     at("write-status").replaceChildren(both(`${note[0]} ${english}${seed[0]}`.trim(), `${note[1]}${translation}${seed[1]}`));
     at("stop").disabled = !running;
     at("back").disabled = !before.length;
@@ -250,6 +279,7 @@
   function back() {
     stop();
     running = null;
+    failed = "";
     text = before.pop() || empty();
     at("prompt").value = text.prompt;
     set(new URLSearchParams(text.settings));
@@ -299,7 +329,7 @@
     at("go").focus(); // a disabled button loses the focus
   });
   at("back").addEventListener("click", back);
-  at("save").addEventListener("click", () => app.save("text.txt", text.prompt + text.chars.join("")));
+  at("save").addEventListener("click", () => app.save(app.named([known.model.id, text.prompt.trim(), text.seed === null ? "" : text.seed], "txt"), text.prompt + text.chars.join("")));
   at("reset").addEventListener("click", () => {
     set(new URLSearchParams());
     app.keep(false);
