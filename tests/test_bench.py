@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hlm_jax.training import optim
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
@@ -159,14 +161,15 @@ def test_work_that_the_peer_cannot_do_is_refused(bench):
     assert "set --config.train.corrupt_inputs=0" in done.stderr
 
 
-def test_the_peers_muon_in_float32_is_torchs(modules):
+def test_the_peers_muon_is_torchs_with_the_steps_of_ours(modules):
     _, bench_torch = modules
+    assert bench_torch.QUINTICS == optim.QUINTICS
     torch.manual_seed(0)
+    jordan = (3.4445, -4.775, 2.0315)
     for shape in ((48, 16), (16, 48), (32, 32)):
-        grad, options = torch.randn(*shape), ((3.4445, -4.775, 2.0315), 5, 1e-7)
-        theirs = torch.optim._muon._zeropower_via_newtonschulz(
-            grad, *options
-        ).float()  # in bfloat16
-        torch.testing.assert_close(
-            bench_torch.orthogonalise(grad, *options), theirs, atol=0.02, rtol=0
-        )
+        grad = torch.randn(*shape)
+        theirs = torch.optim._muon._zeropower_via_newtonschulz(grad, jordan, 5, 1e-7)  # bfloat16
+        ours = bench_torch.orthogonalise(grad, [jordan] * 5, torch.float32, 1e-7)
+        torch.testing.assert_close(ours, theirs.float(), atol=0.02, rtol=0)
+        ours = bench_torch.orthogonalise(grad, [jordan] * 5, torch.bfloat16, 1e-7)
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)

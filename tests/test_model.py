@@ -12,8 +12,9 @@ import pytest
 from hlm_jax import config as configs
 from hlm_jax.model import flash
 from hlm_jax.model import gpt as model_module
+from hlm_jax.model.attention import part_attention
 from hlm_jax.model.gpt import GPT, init_cache
-from hlm_jax.model.layers import dropout, dropout_seeds, einsum
+from hlm_jax.model.layers import dropout, dropout_seeds, einsum, swiglu
 from hlm_jax.model.losses import token_losses
 from hlm_jax.model.shape import GPTConfig
 
@@ -231,6 +232,59 @@ def test_attention_in_parts_is_the_same_function_for_fewer_operations(form, monk
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_in_parts), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert flops_in_parts < flops
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_attention_in_parts_has_the_gradient_of_the_formula(dtype, tolerance, rate):
+    q, k, v, grad = jax.random.normal(jax.random.key(0), (4, 2, 3, 20, 8))
+    seeds = dropout_seeds(jax.random.key(1), 1, range(0, 20, 8)).attention[0]
+
+    def formula(q, k, v):
+        scores = jnp.einsum("BHTK,BHSK->BHTS", q, k) * 8**-0.5
+        probability = jax.nn.softmax(jnp.where(jnp.tri(20, dtype=bool), scores, -jnp.inf))
+        parts = []
+        for number, first in enumerate(range(0, 20, 8)):
+            part = probability[:, :, first : first + 8, : first + 8]
+            part = dropout(part, rate, seeds[number])
+            parts.append(jnp.einsum("BHTS,BHSK->BHTK", part, v[:, :, : first + 8]))
+        return jnp.concatenate(parts, 2)
+
+    def ours(q, k, v):
+        return part_attention(q, k, v, seeds if rate else None, rate, jnp.dtype(dtype), 8)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradients(function):
+        y, gradients = jax.vjp(function, q, k, v)
+        return y, *gradients(grad)
+
+    for a, b in zip(with_gradients(ours), with_gradients(formula), strict=True):
+        assert float(jnp.linalg.norm(a - b)) < tolerance * float(jnp.linalg.norm(b))
+
+
+def test_the_gradient_without_dropout_is_that_of_a_model_without_dropout():
+    model, params = build("qwen3", dropout=0.5)
+    plain = GPT(dataclasses.replace(model.cfg, dropout=0.0))
+    ids = tokens((2, 16))
+    grads, expected = (
+        jax.jit(jax.grad(lambda params, of=of: of.apply({"params": params}, ids)[0].std()))(params)
+        for of in (model, plain)
+    )
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("gate", [-30.0, -1.0, 0.0, 2.0, 40.0])
+def test_swiglu_has_the_gradient_of_its_formula(gate):
+    def ours(gate, up):
+        return swiglu(gate, up)
+
+    def formula(gate, up):
+        return jax.nn.silu(gate) * up
+
+    at = jnp.float32(gate), jnp.float32(1.5)
+    expected, found = (jax.value_and_grad(f, (0, 1))(*at) for f in (formula, ours))
+    np.testing.assert_allclose(jnp.stack([found[0], *found[1]]), [expected[0], *expected[1]], 1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)

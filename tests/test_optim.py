@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.optimize import linprog
 
 from hlm_jax.errors import UserError
 from hlm_jax.training.optim import (
+    QUINTICS,
     decay_mask,
     make_optimizer,
     make_schedule,
@@ -148,7 +150,7 @@ def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, 
     axes = jax.tree.map(
         lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1), params
     )
-    theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=axes)
+    theirs = optax.contrib.scale_by_muon(QUINTICS, len(QUINTICS), weight_dimension_numbers=axes)
     ours = scale_by_muon(0.95, dtype)
     rng = np.random.default_rng(0)
     one, two = (
@@ -164,6 +166,21 @@ def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, 
     found, _ = ours.update(two, state, params)
     mixed = two["tall"]["kernel"] + 0.95 * (two["tall"]["kernel"] + 0.95 * one["tall"]["kernel"])
     np.testing.assert_allclose(found["tall"]["kernel"], orthogonalise(mixed, dtype), atol=1e-6)
+
+
+def test_three_quintics_bring_singular_values_nearest_to_one():
+    """Of each step, any other quintic is further from 1 somewhere on its interval."""
+    low, high = 0.01, 1.0
+    for a, b, c in QUINTICS:
+        x = np.geomspace(low, high, 4000)
+        powers = np.stack([x, x**3, x**5], 1)
+        farthest = np.abs(1 - powers @ (a, b, c)).max()
+        bounds = np.concatenate([np.ones(4000), -np.ones(4000)])
+        rows = np.hstack([np.concatenate([powers, -powers]), -np.ones((8000, 1))])
+        best = linprog([0, 0, 0, 1], rows, bounds, bounds=[(None, None)] * 3 + [(0, None)])
+        assert farthest < best.fun + 1e-3
+        low, high = 1 - farthest, 1 + farthest
+    assert 0.725 < low < high < 1.275
 
 
 # Two layers of a square, a wide, another wide and a tall matrix: three shapes, of 8 matrices.

@@ -1,12 +1,8 @@
-"""Causal attention in a half type on a GPU, with a backward pass of its own.
+"""Causal attention with backward passes of its own: in parts of the queries, and in half types.
 
-Memory traffic decides its time: scores are the largest arrays of a training step. The window is cut
-in two halves. Early queries see early keys, and late queries see all: a quarter of the scores is
-never computed. Scores and probabilities are kept in the half type; the backward pass starts from
-them and from the logarithm of the sum over keys (Dao et al., arXiv 2205.14135). Dropout's mask is
-computed again instead of stored.
+Memory traffic decides its time: scores are the largest arrays of a training step.
 
-Axis letters: hlm_jax/model/__init__.py; T and S are those of a half here.
+Axis letters: hlm_jax/model/__init__.py; T and S are those of a part or a half here.
 """
 
 import functools
@@ -18,6 +14,102 @@ import jax.numpy as jnp
 from hlm_jax.model.layers import dropped, log_sum_exp, product
 
 _MASKED = -1e30  # finite: a row of padding that may look at nothing stays a number
+
+
+# --- Results in float32: a CPU, or float32 on a GPU. ---
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def part_attention(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows):
+    """softmax(q k / sqrt(K)) v where no query sees a later key, float32.
+
+    Each part of `rows` queries has one product with all keys up to its last query, so scores that
+    the mask would discard are mostly not computed: a quarter of them with two parts, up to half
+    with many. The exponentials are kept in `dtype` for the backward pass. They are divided by their
+    sum after the product, in an array that is smaller than the scores.
+
+    Args:
+      seeds_P2: uint32, of the dropout of each part's probabilities; None where the rate is 0.
+      rate: of that dropout; 0 for none.
+      dtype: of the operands of products.
+      rows: queries in a part.
+    """
+    return _part_forward(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows)[0]
+
+
+def _part_forward(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows):
+    q, k, v = (x.astype(dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
+    width = q.shape[-1]
+    y, kept, inverse = [], [], []
+    for number, (queries, keys) in enumerate(_parts(q.shape[2], rows)):
+        scores = product("BHTK,BHSK->BHTS", q[:, :, queries], k[:, :, keys], jnp.float32)
+        seen = jnp.arange(keys.stop) <= jnp.arange(queries.start, queries.stop)[:, None]
+        scores = jnp.where(seen, scores * width**-0.5, _MASKED)
+        weight = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(dtype)
+        total = 1 / weight.astype(jnp.float32).sum(-1, keepdims=True)
+        if rate:
+            total, weight = total / (1 - rate), _marked(weight, rate, seeds_P2[number])
+        part = product("BHTS,BHSK->BHTK", jax.nn.relu(weight), v[:, :, keys], jnp.float32)
+        y.append(part * total)
+        kept.append(weight)
+        inverse.append(total)
+    y = jnp.concatenate(y, 2)
+    types = (jnp.zeros(0, x.dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
+    return y, (q, k, v, kept, inverse, y, tuple(types))
+
+
+def _part_backward(rate, dtype, rows, saved, grad_BHTK):
+    q, k, v, kept, inverse, y, types = saved
+    width, length = q.shape[-1], q.shape[2]
+    # The sum over keys of weight x its gradient, by way of the output (Dao et al., section 3.1).
+    sums = (grad_BHTK * y).sum(-1, keepdims=True)
+    grad_q, grad_k, grad_v = [], jnp.zeros(k.shape), jnp.zeros(v.shape)
+    for (queries, keys), weight, total in zip(_parts(length, rows), kept, inverse, strict=True):
+        grad = (grad_BHTK[:, :, queries] * total).astype(dtype)
+        grad_weight = product("BHTK,BHSK->BHTS", grad, v[:, :, keys], jnp.float32)
+        plain = sums[:, :, queries] * total
+        if rate:
+            plain = plain * (1 - rate)
+            grad_weight = jnp.where(weight > 0, grad_weight, 0)
+        grad_scores = jnp.abs(weight).astype(jnp.float32) * (grad_weight - plain) * width**-0.5
+        grad_scores = grad_scores.astype(dtype)
+        grad_q.append(product("BHTS,BHSK->BHTK", grad_scores, k[:, :, keys], jnp.float32))
+        later = [(0, 0), (0, 0), (0, length - keys.stop), (0, 0)]
+        grad_k += jnp.pad(_over_queries(grad_scores, q[:, :, queries]), later)
+        grad_v += jnp.pad(_over_queries(jax.nn.relu(weight), grad), later)
+    grads = (jnp.concatenate(grad_q, 2), grad_k, grad_v)
+    return *(x.astype(of.dtype) for x, of in zip(grads, types, strict=True)), None
+
+
+part_attention.defvjp(_part_forward, _part_backward)
+
+
+def _parts(length, rows):
+    """The queries of each part, and the keys that they have a product with."""
+    for first in range(0, length, rows):
+        last = min(first + rows, length)
+        yield slice(first, last), slice(0, last)
+
+
+def _over_queries(weight_BHTS, x_BHTK):
+    """Sum over queries, [B, H, S, K] float32.
+
+    With the queries cut in two axes XLA transposes the weights first. A CPU's fast products add
+    along the last axis of their first operand; without it the product takes twice as long.
+    """
+    cut = 2 if weight_BHTS.shape[2] % 2 == 0 else 1
+    weight, x = (a.reshape(*a.shape[:2], cut, -1, a.shape[-1]) for a in (weight_BHTS, x_BHTK))
+    return product("BHaTS,BHaTK->BHSK", weight, x, jnp.float32)
+
+
+def _marked(weight_BHTS, rate, seed):
+    """Weights, those that dropout discards with a minus sign."""
+    kept = dropped(jnp.ones(weight_BHTS.shape), rate, seed) > 0
+    return jnp.where(kept, weight_BHTS, -weight_BHTS)
+
+
+# --- In a half type on a GPU. ---
+
 # (half of the queries, half of the keys), row by row.
 _TILES = ((0, 0), (1, 0), (1, 1))
 
@@ -25,6 +117,11 @@ _TILES = ((0, 0), (1, 0), (1, 1))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def half_attention(q_BHTK, k_BHSK, v_BHSK, mask_BTS, seed, rate):
     """softmax(q k / sqrt(K)) v where no query sees a later key, in the type of q, k and v.
+
+    The window is cut in two halves. Early queries see early keys, and late queries see all: a
+    quarter of the scores is never computed. Scores and probabilities are kept in the half type; the
+    backward pass starts from them and from the logarithm of the sum over keys (Dao et al.,
+    arXiv 2205.14135). Dropout's mask is computed again instead of stored.
 
     Args:
       mask_BTS: what a query may see.

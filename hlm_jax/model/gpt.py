@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from hlm_jax.model.attention import half_attention
+from hlm_jax.model.attention import half_attention, part_attention
 from hlm_jax.model.flash import flash_attention
 from hlm_jax.model.layers import (
     INIT_STD,
@@ -33,6 +33,7 @@ from hlm_jax.model.layers import (
     gelu,
     product,
     rotate,
+    swiglu,
 )
 from hlm_jax.model.shape import GPTConfig
 
@@ -133,6 +134,27 @@ def _flash_attention(qkv_BT3HK, rate, seed, mesh):
     return each(qkv_BT3HK, seed)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _heads(qkv_BT3HK, dtype):
+    """Queries, keys and values, each [B, H, T, K].
+
+    On a CPU their gradients are rounded to `dtype` before they are joined, as the products that
+    read them do: so fewer bytes move.
+    """
+    return tuple(qkv_BT3HK.transpose(2, 0, 3, 1, 4))
+
+
+def _heads_backward(dtype, _, grads):
+    parts = [grad.swapaxes(1, 2) for grad in grads]
+    if jax.default_backend() == "cpu":
+        # The barrier keeps XLA from joining them value by value while it computes them.
+        parts = jax.lax.optimization_barrier([part.astype(dtype) for part in parts])
+    return (jnp.stack(parts, 2).astype(grads[0].dtype),)
+
+
+_heads.defvjp(lambda qkv, dtype: (_heads(qkv, dtype), None), _heads_backward)
+
+
 class Attention(nn.Module):
     """Causal self-attention; with a cache it reads and extends keys and values of earlier calls.
 
@@ -156,7 +178,7 @@ class Attention(nn.Module):
         # kernel reads positions first, as they lie.
         if cfg.kv_heads == cfg.n_head:
             qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
-            q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else qkv.transpose(2, 0, 3, 1, 4)
+            q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else _heads(qkv, self.dtype)
         else:
             cuts = cfg.n_head, cfg.n_head + cfg.kv_heads
             qkv = qkv.reshape(batch, length, -1, cfg.head_width)
@@ -164,8 +186,9 @@ class Attention(nn.Module):
         if qwen3:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
             heads = 2 if fused else 1
-            q = rotate(q, position_BT, cfg.rope_theta, heads)
-            k = rotate(k, position_BT, cfg.rope_theta, heads)
+            # Without a cache all rows have the same positions, and share the table of angles.
+            positions = position_BT[:1] if causal else position_BT
+            q, k = (rotate(x, positions, cfg.rope_theta, heads) for x in (q, k))
             if cfg.kv_heads != cfg.n_head:  # all that follows has one head of each for a query's
                 k, v = (jnp.repeat(x, cfg.n_head // cfg.kv_heads, axis=heads) for x in (k, v))
         if kv is not None:
@@ -197,32 +220,18 @@ class Attention(nn.Module):
     def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, seeds):
         """softmax(q k / sqrt(K)) v, where no query sees a later key.
 
-        A CPU leaves out most of the scores that the mask would discard. Scores are bound by memory
-        there: parts of QUERY_ROWS queries leave out a quarter of them at 256 tokens and up to half
-        in a longer window. A GPU has better kernels for one whole product.
+        A GPU has better kernels for one whole product than for parts of it.
         """
-        length = q_BHTK.shape[2]
         half = activation_dtype(self.dtype)
-        if half != jnp.float32:
-            heads = (x.astype(half) for x in (q_BHTK, k_BHSK, v_BHSK))
-            if seeds is None:
-                return half_attention(*heads, mask_BTS, None, 0.0)
-            return half_attention(*heads, mask_BTS, seeds[0], self.cfg.dropout)
-        parts, rows = [], query_rows(length)
-        for number, first in enumerate(range(0, length, rows)):
-            queries, keys = slice(first, first + rows), slice(first + rows)
-            q, k = q_BHTK[:, :, queries], k_BHSK[:, :, keys]
-            scores_BHTS = einsum("BHTK,BHSK->BHTS", q, k, self.dtype, jnp.float32)
-            scores_BHTS = jnp.where(
-                mask_BTS[:, None, queries, keys], scores_BHTS * self.cfg.head_width**-0.5, _MASKED
-            )
-            weight_BHTS = dropout(
-                jax.nn.softmax(scores_BHTS, axis=-1),
-                self.cfg.dropout,
-                None if seeds is None else seeds[number],
-            )
-            parts.append(einsum("BHTS,BHSK->BHTK", weight_BHTS, v_BHSK[:, :, keys], self.dtype))
-        return jnp.concatenate(parts, axis=2)
+        if half == jnp.float32:
+            rows = query_rows(q_BHTK.shape[2])
+            rate = 0.0 if seeds is None else self.cfg.dropout
+            dtype = jnp.dtype(self.dtype)
+            return part_attention(q_BHTK, k_BHSK, v_BHSK, seeds, rate, dtype, rows)
+        heads = (x.astype(half) for x in (q_BHTK, k_BHSK, v_BHSK))
+        if seeds is None:
+            return half_attention(*heads, mask_BTS, None, 0.0)
+        return half_attention(*heads, mask_BTS, seeds[0], self.cfg.dropout)
 
 
 class MLP(nn.Module):
@@ -238,7 +247,7 @@ class MLP(nn.Module):
         up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, dtype=self.dtype, name="up")(x_BTD)
         if qwen3:
             gate = Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")
-            up_BTF *= jax.nn.silu(gate(x_BTD))
+            up_BTF = swiglu(gate(x_BTD), up_BTF)
         else:
             up_BTF = gelu(up_BTF)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5

@@ -158,12 +158,24 @@ class GPT(torch.nn.Module):
         assert set(missing) <= {"cos", "sin"}, missing
 
 
-def orthogonalise(grad, ns_coefficients, ns_steps, eps):
-    """torch.optim.Muon's iteration in float32: a CPU without bfloat16 products emulates its own."""
-    a, b, c = ns_coefficients
+# Of hlm_jax.training.optim, which an environment without JAX cannot import; a test compares them.
+QUINTICS = (
+    (8.0934, -23.6204, 17.4462),
+    (3.6366, -2.7219, 0.5365),
+    (2.6613, -1.9772, 0.4526),
+)
+
+
+def orthogonalise(grad, quintics, dtype, eps):
+    """The iteration of torch.optim.Muon, with coefficients of its own in every step.
+
+    torch's has one triple for all steps, and bfloat16 only: a CPU without such products emulates
+    them.
+    """
     x = grad.T if grad.size(0) > grad.size(1) else grad
+    x = x.to(dtype)
     x = x / x.norm().clamp(min=eps)
-    for _ in range(ns_steps):
+    for a, b, c in quintics:
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if grad.size(0) > grad.size(1) else x
@@ -187,15 +199,16 @@ class Training:
         decay, muon_rate = o["weight_decay"], o["muon_learning_rate"]
         adam = {"lr": o["learning_rate"], "betas": (o["b1"], o["b2"]), "eps": o["eps"]} | fused
         if o["name"] == "muon":
-            if self.dtype == torch.float32:
-                torch.optim._muon._zeropower_via_newtonschulz = orthogonalise
+            muon_dtype = torch.float32 if self.dtype == torch.float32 else torch.bfloat16
+            torch.optim._muon._zeropower_via_newtonschulz = lambda grad, _, steps, eps: (
+                orthogonalise(grad, QUINTICS, muon_dtype, eps)
+            )
             self.optimizers = [
                 torch.optim.Muon(
                     hidden,
                     lr=muon_rate,
                     momentum=0.95,
                     nesterov=True,
-                    ns_steps=5,
                     weight_decay=decay,
                 ),
                 torch.optim.AdamW([{"params": embeddings, "weight_decay": decay}, gains], **adam),
