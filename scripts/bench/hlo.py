@@ -57,6 +57,7 @@ class Kernel:
       where: the model's part, from the name that JAX gave the operation.
       array: of a collective, bytes of the whole array that it reduces, gathers or exchanges.
       group: of a collective, how many devices take part in it.
+      name: of the instruction, by which a profiler names the kernel.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Kernel:
     where: str
     array: int = 0
     group: int = 1
+    name: str = ""
 
     @property
     def sent(self) -> float:
@@ -200,7 +202,8 @@ def _walk(program: _Program, name: str, times: int, branch: Callable) -> Iterato
             for each in called if trips is None else called[-1:]:
                 yield from _walk(program, each, times * (1 if trips is None else trips), branch)
         elif one.op not in _FREE and not one.op.endswith("-done"):  # its -start is counted
-            yield _kernel(one, types, program, times)
+            kernel = _kernel(one, types, program, times)
+            yield dataclasses.replace(kernel, name=one.name)
 
 
 def _cost(kernels: list[Kernel]) -> tuple[int, int]:
@@ -232,6 +235,9 @@ def _kernel(one: Instruction, types, program: _Program, times: int) -> Kernel:
                 operands = [inner[name] for name in each.operands]
                 contracted = each.attribute(r"lhs_contracting_dims=\{([^}]*)\}") or ""
                 return _product(each.type, operands, contracted, times, moved, where)
+    if one.op == "dot":
+        contracted = one.attribute(r"lhs_contracting_dims=\{([^}]*)\}") or ""
+        return _product(one.type, inputs, contracted, times, moved, where)
     base = re.sub("-(start|done)$", "", one.op)
     if base in COLLECTIVES:
         given = sum(map(size, inputs))  # the type of a -start names its operands again
