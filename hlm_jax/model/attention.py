@@ -40,7 +40,7 @@ def part_attention(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows):
 def _part_forward(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows):
     q, k, v = (x.astype(dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
     width = q.shape[-1]
-    y, kept, inverse = [], [], []
+    parts, kept, inverse = [], [], []
     for number, (queries, keys) in enumerate(_parts(q.shape[2], rows)):
         scores = product("BHTK,BHSK->BHTS", q[:, :, queries], k[:, :, keys], jnp.float32)
         seen = jnp.arange(keys.stop) <= jnp.arange(queries.start, queries.stop)[:, None]
@@ -50,10 +50,10 @@ def _part_forward(q_BHTK, k_BHSK, v_BHSK, seeds_P2, rate, dtype, rows):
         if rate:
             total, weight = total / (1 - rate), _marked(weight, rate, seeds_P2[number])
         part = product("BHTS,BHSK->BHTK", jax.nn.relu(weight), v[:, :, keys], jnp.float32)
-        y.append(part * total)
+        parts.append(part * total)
         kept.append(weight)
         inverse.append(total)
-    y = jnp.concatenate(y, 2)
+    y = jnp.concatenate(parts, 2)
     types = (jnp.zeros(0, x.dtype) for x in (q_BHTK, k_BHSK, v_BHSK))
     return y, (q, k, v, kept, inverse, y, tuple(types))
 

@@ -70,7 +70,7 @@ def measure(config) -> dict[str, Any]:
     )
     common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
     parts = train.grad_accum_steps
-    step = make_step(model, optimizer, grad_accum_steps=parts, corruption=noise, **common)
+    step: Any = make_step(model, optimizer, grad_accum_steps=parts, corruption=noise, **common)
     state, key = init_state(model, optimizer, jax.random.key(0), **common), jax.random.key(1)
     shape = (1, train.batch_size, cfg.block_size + 1)
     windows = np.random.default_rng(0).integers(0, cfg.vocab_size, shape, np.int32)
@@ -90,7 +90,8 @@ def measure(config) -> dict[str, Any]:
         jax.profiler.stop_trace()
         busy = times(folder)
     bandwidth, peak = limits(dtype)
-    wall, rows = statistics.median(seconds), collections.defaultdict(lambda: [0.0] * 4)
+    wall = statistics.median(seconds)
+    rows: dict[tuple[str, str], list[float]] = collections.defaultdict(lambda: [0.0] * 4)
     for name, kernel in kernels.items():
         row = rows[kernel.where, "products" if kernel.kind == "product" else "other passes"]
         row[0] += busy[name]
