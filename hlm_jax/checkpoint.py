@@ -136,6 +136,11 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
             f"{workdir} holds fold models, not one run: use surprisal.py --folds {workdir}, or one "
             f"of them as --workdir {workdir}/fold-01"
         )
+    if not steps and (links := list(Path(workdir).glob("link-*/checkpoints"))):
+        raise CheckpointError(
+            f"{workdir} holds a chain, not one run: use one of its links, --workdir "
+            f"{max(links, key=lambda path: (len(path.parent.name), path)).parent}"
+        )
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {workdir}: train first, with "

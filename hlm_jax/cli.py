@@ -3,7 +3,7 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hlm_jax.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:  # JAX loads when a run is opened, so that help and usage errors are quick
+    from hlm_jax.book.chapters import Chapter
     from hlm_jax.measures.reference import Reference
     from hlm_jax.run import Run
 
@@ -106,6 +107,15 @@ def sampling_given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None} | {"seed": args.seed}
 
 
+def at_step(word: str, step: str) -> tuple[str, str]:
+    """(workdir, step) of "W" or "W@STEP"; `step` where the word names none.
+
+    A folder whose own name has an @ is taken as it is.
+    """
+    workdir, at, own = word.rpartition("@")
+    return (workdir, own) if at and not Path(word).expanduser().is_dir() else (word, step)
+
+
 def open_run(args: argparse.Namespace) -> "Run":
     """The run that --workdir, --step and --corpus name."""
     from hlm_jax.run import load_run
@@ -129,6 +139,40 @@ def reference_or_note(run: "Run") -> "Reference | None":
             raise
         note(f"no 5-gram and no copied spans to compare with: {error}")
         return None
+
+
+def note_trained_on(
+    runs: "Sequence[Run]", chapters: "Sequence[Chapter]", what: str
+) -> dict[str, list[int]]:
+    """{workdir: numbers of the chapters that it was trained on} of the other runs.
+
+    Says them aloud, and where that is not known.
+
+    Args:
+      runs: the first is the one whose book the chapters are of.
+      what: the chapters in words, such as "what is scored".
+    """
+    from hlm_jax.analysis.surprisal import split_of
+    from hlm_jax.analysis.tables import shown
+    from hlm_jax.numbers import written_numbers
+
+    found = {}
+    for run in runs[1:]:
+        try:
+            reference = run.reference
+        except UserError as error:
+            name = shown(run.workdir)
+            note(f"not known whether {name} was trained on {what}: {error}")
+            continue
+        numbers = [c.number for c in chapters if split_of(c.text, reference) == "train"]
+        if numbers:
+            found[shown(run.workdir)] = numbers
+            which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
+            note(
+                f"TRAINED ON: {shown(run.workdir)} learned from {which} of {what}; the "
+                "bits of a mixture are then no measure of an unseen text"
+            )
+    return found
 
 
 def note(text: str) -> None:

@@ -9,7 +9,6 @@ the weights, the 5-gram. No chapter validates, so no held-out one decides when t
 import dataclasses
 import json
 import math
-import os
 import shlex
 import time
 from collections.abc import Iterable, Sequence
@@ -27,7 +26,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.measures.leakage import find_leakage, refuse
 from hlm_jax.model.shape import GPTConfig
 from hlm_jax.numbers import written_numbers
-from hlm_jax.process import FINISHED, Job, Say, train_all
+from hlm_jax.process import FINISHED, Job, Say, train_all, write_text
 from hlm_jax.training.progress import duration, say
 
 if TYPE_CHECKING:  # JAX loads when a run is opened
@@ -350,13 +349,7 @@ def _read_scores(path: Path) -> list[dict[str, Any]]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror})") from error
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 # --- reading ---

@@ -108,6 +108,14 @@ class LanguageModel:
             self.device_params, sequences, learning_rate=learning_rate
         )
 
+    def nats_and_entropy(
+        self, sequences: list[list[int]], learning_rate: float | None = None
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """As measures.score.Evaluator.nats_and_entropy: two lists, an array a sequence, in nats."""
+        return self.evaluator.nats_and_entropy(
+            self.device_params, sequences, learning_rate=learning_rate
+        )
+
     def surprisal(
         self,
         text: str,

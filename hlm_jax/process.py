@@ -150,11 +150,16 @@ def _passing_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One training: its name in messages, its folder, its "section.key=value" words."""
+    """One training: its name in messages, its folder, its "section.key=value" words.
+
+    Attributes:
+      moves: keys with paths that its command sets and that move together with its folder.
+    """
 
     name: str
     folder: Path
     words: tuple[str, ...]
+    moves: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -162,11 +167,18 @@ class Job:
         return (self.folder / FINISHED).exists()
 
 
-def train_all(config: str, jobs: Sequence[Job], book: Mapping[str, Any], say: Say) -> None:
+def train_all(
+    config: str,
+    jobs: Sequence[Job],
+    book: Mapping[str, Any],
+    say: Say,
+    after: Callable[[Job], None] | None = None,
+) -> None:
     """Trains what is not finished, one after another, and says how long the rest will take.
 
     Args:
       book: the report of the Corpus that they are trained on.
+      after: is called with every training, also one that was finished before, in their order.
 
     Raises:
       UserError: before anything is trained, a folder that holds another training; later, one that
@@ -176,17 +188,33 @@ def train_all(config: str, jobs: Sequence[Job], book: Mapping[str, Any], say: Sa
         _refuse_other(config, job, book)
     clock = _Clock(jobs)
     for job in jobs:
-        if job.finished:
-            continue
-        say(f"{job.name}: trains in {job.folder}; its output goes to log.txt")
+        if not job.finished:
+            say(f"{job.name}: trains in {job.folder}; its output goes to log.txt")
 
-        def report(steps: int, of: int, name: str = job.name) -> None:
-            say(f"{name}: step {steps} of {of}{clock.left(steps / of)}")
+            def report(steps: int, of: int, name: str = job.name) -> None:
+                say(f"{name}: step {steps} of {of}{clock.left(steps / of)}")
 
-        train(config, job.words, job.folder, name=job.name, report=report)
-        (job.folder / FINISHED).touch()
-        clock.done += 1
-        say(f"{job.name}: trained in {duration(seconds(job.folder))}{clock.left(0)}")
+            train(config, job.words, job.folder, name=job.name, report=report)
+            (job.folder / FINISHED).touch()
+            clock.done += 1
+            say(f"{job.name}: trained in {duration(seconds(job.folder))}{clock.left(0)}")
+        if after:
+            after(job)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all; makes its folder.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror})") from error
 
 
 def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
@@ -195,7 +223,8 @@ def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
         return
     saved, saved_book = map(_read_object, paths)
     now = configs.recorded(configs.load_config(config, job.words))
-    changed = configs.differences(saved, now)
+    moved = tuple(f"{key}: " for key in job.moves)
+    changed = [line for line in configs.differences(saved, now) if not line.startswith(moved)]
     if why := difference(book, saved_book):
         changed.append(f"the book: {why}")
     if changed:

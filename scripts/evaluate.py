@@ -1,7 +1,9 @@
 """Bits per character of chapters or of a text: python scripts/evaluate.py --workdir runs/tiny.
 
---ensemble averages several runs. --adaptive, --mix_ngram and --exact add lines of their own after
-the plain score. With --exact the runs may have different tokenizers.
+--ensemble averages several runs, or steps of one: runs/small@6000. --adaptive, --learn_weights,
+--mix_ngram and --exact add lines of their own after the plain score. Weights for a validation
+chapter are fitted on the others: "cross-fitted". With --exact the runs may have different
+tokenizers.
 """
 
 import json
@@ -14,13 +16,20 @@ from hlm_jax.analysis.tables import shown
 def main() -> None:
     parser = cli.run_parser(__doc__, required=False)
     add = parser.add_argument
-    add("--ensemble", nargs="+", default=[], metavar="W", help="runs to average (with --workdir's)")
+    add(
+        "--ensemble",
+        nargs="+",
+        default=[],
+        metavar="W",
+        help="runs to average (with --workdir's); W@STEP for a step of its own",
+    )
     what = parser.add_mutually_exclusive_group()
     splits = ("train", "val", "test")
     what.add_argument("--split", choices=splits, help="chapters of the run's book (default: val)")
     what.add_argument("--text", metavar="FILE", help="a text file instead")
     add("--adaptive", action="store_true", help="also a model that learns from what it has scored")
     add("--adaptive_rate", type=float, metavar="R", help="its learning rate (default: 5e-5)")
+    add("--learn_weights", action="store_true", help="also with weights learned on validation")
     add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
     add("--exact", action="store_true", help="also by characters, summed over all segmentations")
     add("--beam", type=int, metavar="N", help="of --exact: more is slower and nearer (default: 1)")
@@ -33,6 +42,8 @@ def main() -> None:
         parser.error("--adaptive_rate is for --adaptive")
     if args.beam is not None and not args.exact:
         parser.error("--beam is for --exact")
+    if args.learn_weights and len(args.ensemble) + bool(args.workdir) < 2:
+        parser.error("--learn_weights is for several runs: name them with --ensemble")
     with cli.command("evaluate"):
         evaluate(args)
 
@@ -42,30 +53,38 @@ def evaluate(args) -> None:
     from hlm_jax.measures.score import total
     from hlm_jax.run import load_run
 
-    workdirs = ([args.workdir] if args.workdir else []) + args.ensemble
-    runs = [load_run(workdir, args.step, args.corpus) for workdir in workdirs]
+    places = [cli.at_step(word, args.step) for word in args.ensemble]
+    places[:0] = [(args.workdir, args.step)] if args.workdir else []
+    runs = [load_run(workdir, step, args.corpus) for workdir, step in places]
     run = runs[0]
     for origin in filter(None, (run.origin for run in runs)):
         cli.note(f"the run {origin}")
     chapters = run.read_chapters(split=args.split, text=args.text)
     texts = [chapter.text for chapter in chapters]
-    needed = args.mix_ngram or not args.text
+    needed = args.mix_ngram or args.learn_weights or not args.text
     reference = run.reference if needed else cli.reference_or_note(run)
     reference = reference.with_readable_extra(cli.note) if reference else None
-    ngram = None
-    if args.mix_ngram:
+    ngram = learn_on = None
+    trained = cli.note_trained_on(runs, chapters, "what is scored")
+    if args.mix_ngram or args.learn_weights:
         by_split = {k: [c.text for c in v] for k, v in run.reference.splits.items()}
-        ngram = mixture.NgramMixture(by_split["train"], by_split["val"])
-    trained = trained_on(runs, chapters)
+        learn_on = by_split["val"] if args.learn_weights else None
+        ngram = mixture.NgramMixture(by_split["train"], by_split["val"]) if args.mix_ngram else None
+        if args.split not in (None, "val") or args.text:
+            cli.note_trained_on(runs, run.reference.splits["val"], "what weights are fitted on")
+        elif ngram and not mixture.can_cross_fit(texts, ngram.validation):
+            cli.note("no n-gram by context: it takes two validation chapters or more")
     given = 5e-5 if args.adaptive_rate is None else args.adaptive_rate
     rate = given if args.adaptive else None
     beam = 1 if args.beam is None else args.beam
     ways: dict[str, Any] = {}
     about: dict[str, float] = {}
     if not args.exact or mixture.share_tokenizer(runs):
-        ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram)
-    elif args.adaptive:
-        cli.note("no adaptive score: the runs have different tokenizers")
+        ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram, learn_on=learn_on)
+    else:
+        for given in ("adaptive", "learn_weights"):
+            if getattr(args, given):
+                cli.note(f"no line of --{given}: the runs have different tokenizers")
     if args.exact:
         from hlm_jax.analysis.surprisal import characters, progress_bar
 
@@ -86,7 +105,9 @@ def evaluate(args) -> None:
         "step": run.step,
         "text": shown(args.text or args.split or "val"),
     }
-    out |= {"ensemble": [shown(r.workdir) for r in runs]} if len(runs) > 1 else {}
+    if len(runs) > 1:
+        out["ensemble"] = [shown(r.workdir) for r in runs]
+        out["ensemble_steps"] = [r.step for r in runs]
     out |= {"trained_on": trained} if trained else {}
     out |= {"init": run.meta["init"]} if "init" in run.meta else {}
     first = next(iter(ways))
@@ -110,34 +131,6 @@ def evaluate(args) -> None:
         print(f"  {way}: {mixture.describe(figures)}")
     for one in rows:
         print(f"  {one['number']:4d}  {mixture.describe(one)}  {one['heading']}")
-
-
-def trained_on(runs, chapters) -> dict[str, list[int]]:
-    """{workdir: numbers of the scored chapters that it was trained on} of the other runs.
-
-    Says them aloud, and where that is not known.
-    """
-    from hlm_jax.analysis.surprisal import split_of
-    from hlm_jax.errors import UserError
-    from hlm_jax.numbers import written_numbers
-
-    found = {}
-    for run in runs[1:]:
-        try:
-            reference = run.reference
-        except UserError as error:
-            name = shown(run.workdir)
-            cli.note(f"not known whether {name} was trained on what is scored: {error}")
-            continue
-        numbers = [c.number for c in chapters if split_of(c.text, reference) == "train"]
-        if numbers:
-            found[shown(run.workdir)] = numbers
-            which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
-            cli.note(
-                f"TRAINED ON: {shown(run.workdir)} learned from {which} of what is scored; the "
-                "mean's bits there are no measure of an unseen text"
-            )
-    return found
 
 
 if __name__ == "__main__":

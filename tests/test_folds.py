@@ -10,9 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import REPO, captured
+from conftest import REPO
+from trainer import Trainer
 
-from hlm_jax import checkpoint, folds, process, sides, train
+from hlm_jax import checkpoint, folds, process, sides
 from hlm_jax.book.chapters import Chapter
 from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.given import write_given
@@ -23,37 +24,9 @@ from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.numbers import chapter_numbers, written_numbers
 from hlm_jax.run import load_run
-from hlm_jax.training import loop
 from hlm_jax.training.report import final_report
-from hlm_jax.training.validation import Validation
 
 BASE = str(REPO / "configs/base.py")
-
-
-class Trainer:
-    """Stands in for process.train: the same command in this process; counts its calls.
-
-    Without samples and final report, which cost more than so short a training.
-    """
-
-    def __init__(self):
-        self.names, self.fails_at = [], None
-
-    def __call__(self, config, overrides, folder, *, name, report=None, **_):
-        if name == self.fails_at:
-            raise UserError(f"{name} was asked to stop")
-        words = [f"--config.{word}" for word in overrides]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Validation, "sample", lambda *_: "")
-            patch.setattr(loop, "final_report", lambda *_: iter(()))
-            done = captured(train.main, ["--config", config, "--workdir", str(folder), *words])
-        folder.mkdir(exist_ok=True)
-        (folder / "log.txt").write_text(done.stdout, encoding="utf-8")
-        (folder / "seconds.txt").write_text("2.0\n1.5\n")
-        if done.returncode:
-            raise UserError(done.stderr.strip())
-        report(1, 2)
-        self.names.append(name)
 
 
 @pytest.fixture(scope="module")

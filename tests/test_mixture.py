@@ -8,9 +8,10 @@ import pytest
 
 from hlm_jax.errors import UserError
 from hlm_jax.measures import mixture
-from hlm_jax.measures.mixture import NgramMixture, ensemble_nats, fit_weight, mix
+from hlm_jax.measures.mixture import NgramMixture, ensemble_nats, mix, mix_text
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.measures.score import Evaluator, encode
+from hlm_jax.measures.weights import ContextWeights, fit_weights, fitting_texts
 from hlm_jax.model.gpt import GPT, GPTConfig
 
 CFG = GPTConfig(
@@ -54,6 +55,9 @@ class Member:
             self.params, sequences, learning_rate=learning_rate
         )
 
+    def nats_and_entropy(self, sequences, learning_rate=None):
+        return self.evaluator.nats_and_entropy(self.params, sequences, learning_rate=learning_rate)
+
 
 @pytest.fixture(scope="module")
 def members():
@@ -80,18 +84,6 @@ def test_a_mixture_of_models_and_ngrams_is_a_distribution_over_the_vocabulary(me
         mix(nats, [0.4, 0.4, 0.4])
 
 
-def test_the_fitted_weight_is_the_best_one():
-    rng = np.random.default_rng(0)
-    a, b = ([rng.exponential(3, 400)] for _ in range(2))
-    weight = fit_weight(a, b)
-
-    def cost(w):
-        return mix([a, b], [1 - w, w])[0].sum()
-
-    assert 0.05 < weight < 0.95
-    assert cost(weight) <= min(cost(w) for w in np.linspace(0.01, 0.99, 99))
-
-
 def test_an_ensemble_averages_probabilities(members):
     sequences = encode(Letters(), TEXTS)
     one, two = (member.token_nats(sequences) for member in members)
@@ -105,18 +97,117 @@ def test_an_ensemble_averages_probabilities(members):
 def test_every_way_of_scoring_has_its_name(members):
     ngram = NgramMixture(training=["abcabcabc"] * 9, validation=TEXTS)
     ways = mixture.evaluate(members[:1], TEXTS, adaptive_rate=0.01, ngram=ngram)
-    plain, adaptive, mixed, both = ways
+    plain, adaptive, mixed, by_context, both, both_by_context = ways
     assert (plain, adaptive) == ("", "adaptive")
     assert mixed.startswith("n-gram of tokens (weight 0.")
+    assert by_context == "n-gram of tokens by context, cross-fitted"
     assert both.startswith("adaptive + n-gram of tokens (weight 0.")
+    assert both_by_context == f"adaptive + {by_context}"
     for scores in ways.values():
         assert [(score.tokens, score.chars) for score in scores] == [(15, 15), (6, 6)]
     # Here an n-gram model knows more than random weights do.
     assert ways[mixed][0].nats < ways[""][0].nats
     # The weight is fitted on the validation texts, not on those to score.
     other = dataclasses.replace(ngram, validation=["zzzzzzzzzz"])
-    assert list(mixture.evaluate(members[:1], TEXTS, ngram=other))[1] != mixed
+    names = list(mixture.evaluate(members[:1], TEXTS, ngram=other))
+    assert names[1] != mixed
+    assert names[2] == "n-gram of tokens by context"
     assert list(mixture.evaluate(members[:1], TEXTS)) == [""]
+    # A text that is the only validation text has nothing to be fitted on.
+    alone = dataclasses.replace(ngram, validation=TEXTS[:1])
+    assert len(mixture.evaluate(members[:1], TEXTS[:1], ngram=alone)) == 2
+
+
+def test_learned_weights_join_every_way(members):
+    ngram = NgramMixture(training=["abcabcabc"] * 9, validation=TEXTS)
+    named = {"adaptive_rate": 0.01, "ngram": ngram, "learn_on": TEXTS}
+    ways = mixture.evaluate(members, ["xyzxyz"], **named)
+    learned = [name.split(" (")[0] for name in ways]
+    assert learned == [
+        "",
+        "adaptive",
+        "learned weights",
+        "adaptive + learned weights",
+        "n-gram of tokens",
+        "n-gram of tokens by context",
+        "learned weights",
+        "adaptive + n-gram of tokens",
+        "adaptive + n-gram of tokens by context",
+        "adaptive + learned weights",
+    ]
+    name = list(ways)[2]
+    weights = [float(word) for word in name.split(" (")[1].rstrip(")").split(", ")]
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
+    assert list(ways)[6] == f"{name} + n-gram of tokens by context"
+    nats = [member.token_nats(encode(Letters(), ["xyzxyz"])) for member in members]
+    by_hand = mix(nats, fit_weights([m.token_nats(encode(Letters(), TEXTS)) for m in members]))
+    assert ways[name][0].nats == pytest.approx(by_hand[0].sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("scored", [0, 1, 2])
+def test_weights_for_a_validation_text_never_see_it(members, scored):
+    """Another text in its place leaves the weights as they are: its cost by them is the same.
+
+    Held against weights that have seen it, which are others.
+    """
+    texts = ["abcabcabcabcxyz", "xyzabcyyyyyyyy", "abcbcbcbcbcbca"]
+    training = ["abcabcabc"] * 9
+    other = [*texts[:scored], "klmnoklmnoklmno", *texts[scored + 1 :]]
+
+    def costs(validation):
+        ngram = NgramMixture(training, validation)
+        ways = mixture.evaluate(members, texts, ngram=ngram, learn_on=validation)
+        return {
+            "+".join(word.split(" (")[0].split(",")[0] for word in name.split(" + ")): of[scored]
+            for name, of in ways.items()
+        }
+
+    own, replaced = costs(texts), costs([t for i, t in enumerate(texts) if i != scored])
+    seen = costs(other)
+    for name in ("learned weights", "n-gram of tokens by context"):
+        assert own[name] == replaced[name]
+        assert own[name] != seen[name]
+    name = "learned weights+n-gram of tokens by context"
+    assert own[name] == replaced[name]
+    assert fitting_texts(texts[scored], texts) == tuple(i for i in range(3) if i != scored)
+    assert fitting_texts(f"z{texts[scored]}z", texts) == fitting_texts(texts[scored], texts)
+    assert fitting_texts(texts[scored][2:9], texts) == fitting_texts(texts[scored], texts)
+    assert fitting_texts("qqq", texts) == (0, 1, 2)
+
+
+def test_entropies_are_those_of_the_whole_distribution(members):
+    sequences = encode(Letters(), ["abcabcabcabcxyzabcaaabbb", "xyz"])
+    for member in members:
+        nats, entropies = member.nats_and_entropy(sequences)
+        for one, plain in zip(nats, member.token_nats(sequences), strict=True):
+            np.testing.assert_allclose(one, plain, rtol=1e-6)
+        details = member.evaluator.token_details(member.params, sequences)
+        for one, of in zip(entropies, details, strict=True):
+            np.testing.assert_allclose(one, of.entropy, rtol=1e-4, atol=1e-5)
+        adaptive, learning = member.nats_and_entropy(sequences, 0.01)
+        for one, plain in zip(adaptive, member.adaptive_token_nats(sequences, 0.01), strict=True):
+            np.testing.assert_allclose(one, plain, rtol=1e-5)
+        np.testing.assert_allclose(learning[0][:2], entropies[0][:2], rtol=1e-4)
+        assert (learning[1] != entropies[1]).all()
+
+
+def test_a_mixture_by_context_is_a_distribution_over_the_vocabulary(members):
+    """Every weight of one place is the same, whichever token comes."""
+    rng = np.random.default_rng(0)
+    counts = KneserNey([rng.integers(0, 40, 300).tolist()], 4, alphabet_size=61)
+    weights = ContextWeights(np.array([0.5, 1.0, 2.0]), rng.uniform(0.1, 0.9, (4, 4)))
+    used = set()
+    for context in ([5], [5, 7, 7], rng.integers(0, 40, 14).tolist()):
+        rows = [[*context, token] for token in range(61)]
+        nats, entropies = members[0].nats_and_entropy(rows)
+        total = 0.0
+        for row, own, entropy in zip(rows, nats, entropies, strict=True):
+            at = weights.at(counts.context_lengths(row[1:]), entropy)
+            other = -np.log(counts.probabilities(row[1:]))
+            total += np.exp(-mix_text([own, other], [1 - at, at])[-1])
+            used.add(round(float(at[-1]), 6))
+        assert total == pytest.approx(1.0, abs=1e-5)
+    assert 1 < len(used) <= 3  # one for each context
 
 
 def test_what_cannot_be_mixed_is_refused(members):
@@ -130,3 +221,5 @@ def test_what_cannot_be_mixed_is_refused(members):
         mixture.evaluate(members, TEXTS, ngram=NgramMixture(TEXTS, []))
     with pytest.raises(UserError, match="text 2 is empty"):
         mixture.evaluate(members, ["abc", ""])
+    with pytest.raises(UserError, match="weights of the runs cannot be learned"):
+        mixture.evaluate(members, TEXTS[:1], learn_on=TEXTS[:1])

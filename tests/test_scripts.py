@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -221,16 +222,21 @@ def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained,
         "--workdir", workdir, "--ensemble", other, "--adaptive", "--mix_ngram", "--split", "test"
     )
     assert [Path(w).name for w in out["ensemble"]] == ["tiny", "other"]
+    steps = evaluated("--ensemble", f"{workdir}@6", workdir, "--learn_weights")
+    assert steps["ensemble_steps"] == [6, 12]
+    (learned,) = steps["also"]
+    assert re.fullmatch(r"learned weights \([01]\.\d+, [01]\.\d+, cross-fitted\)", learned)
     assert (
         evaluated("--ensemble", workdir, other)["bits_per_char"] < (one + two) / 2
     )  # probabilities averaged: Jensen
-    adaptive, mixed, both = out["also"].values()
     assert [name.split(" (")[0] for name in out["also"]] == [
         "adaptive",
         "n-gram of tokens",
+        "n-gram of tokens by context",
         "adaptive + n-gram of tokens",
+        "adaptive + n-gram of tokens by context",
     ]
-    for found in (adaptive, mixed, both):  # an all but untrained model gains from everything
+    for found in out["also"].values():  # an all but untrained model gains from everything
         assert found["bits_per_char"] < out["bits_per_char"]
     other_tokenizer = tmp_path / "tokenizer"
     assert train(other_tokenizer, "model.vocab_size=1550", "train.steps=1").returncode == 0
@@ -238,6 +244,10 @@ def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained,
     assert done.returncode == 2
     assert "has another tokenizer than" in done.stderr
     assert script("evaluate", "--adaptive").returncode == 2
+    assert script("evaluate", "--workdir", workdir, "--learn_weights").returncode == 2
+    done = script("evaluate", "--ensemble", f"{workdir}@7")
+    assert done.returncode == 2
+    assert "no checkpoint at step 7" in done.stderr
 
 
 def test_novelty(script, trained, tmp_path, book):

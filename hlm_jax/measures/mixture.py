@@ -1,34 +1,27 @@
-"""Several models as one: averaged probabilities, and an n-gram model mixed in.
+"""Several models as one: averaged probabilities, learned weights, and an n-gram model mixed in.
 
-Probabilities are those of tokens, where the models share a tokenizer, or of characters. A mixture's
-probabilities sum to 1, so its bits per character can be compared with any other model's.
+Probabilities are those of tokens, where the models share a tokenizer, or of characters. A weight
+depends on other texts and on what stands before a token, never on the token. So a mixture's
+probabilities sum to 1, and its bits per character can be compared with any other model's.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from hlm_jax.errors import UserError
-from hlm_jax.measures.ngram import KneserNey, fit_weight
-from hlm_jax.measures.score import Score, encode, scores
-
-Nats = list[np.ndarray]  # nats of every token of every text, one float array a text
-
-
-class Member(Protocol):
-    """A model that can be mixed with others of the same tokenizer."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """Text <-> token ids; `fingerprint` tells one tokenizer from another."""
-
-    def token_nats(self, sequences: list[list[int]]) -> Nats:
-        """Nats of every token of every sequence except its first."""
-
-    def adaptive_token_nats(self, sequences: list[list[int]], learning_rate: float) -> Nats:
-        """The same of a model that goes on learning from what it has scored."""
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.readings import Counts, Member, Reading, read, shared_tokenizer
+from hlm_jax.measures.score import Score, scores
+from hlm_jax.measures.weights import (
+    ContextWeights,
+    Nats,
+    fit_weight,
+    fit_weights,
+    fitting_texts,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,25 +37,34 @@ class NgramMixture:
     validation: Sequence[str]
 
 
-def mix(nats: Sequence[Nats], weights: Sequence[float]) -> Nats:
+def mix(nats: Sequence[Nats], weights: Sequence[float] | np.ndarray) -> Nats:
     """Nats of a mixture: the weighted mean of the probabilities that models give to every token.
 
     Args:
       nats: the arrays of token_nats, one list per model.
       weights: one per model; they sum to 1.
     """
-    if abs(sum(weights) - 1) > 1e-9:
-        raise ValueError(f"the weights of a mixture must sum to 1, not {sum(weights)}")
+    return [mix_text(models, weights) for models in zip(*nats, strict=True)]
 
-    def one(models: Sequence[np.ndarray]) -> np.ndarray:
+
+def mix_text(
+    models: Sequence[np.ndarray], weights: Sequence[float | np.ndarray] | np.ndarray
+) -> np.ndarray:
+    """`mix` of one text.
+
+    Args:
+      models: nats of its tokens, an array per model.
+      weights: one per model, of the whole text or an array of one per token; they sum to 1.
+    """
+    total = sum(weights)
+    if np.abs(total - 1).max() > 1e-9:
+        raise ValueError(f"the weights of a mixture must sum to 1, not {total}")
+    with np.errstate(divide="ignore"):  # the logarithm of a weight of 0
         terms = [
             np.log(weight) - np.asarray(values, np.float64)
             for weight, values in zip(weights, models, strict=True)
-            if weight
         ]
-        return -np.logaddexp.reduce(terms)
-
-    return [one(models) for models in zip(*nats, strict=True)]
+    return -np.logaddexp.reduce(terms)
 
 
 def ensemble_nats(
@@ -79,12 +81,8 @@ def ensemble_nats(
     Raises:
       UserError: no member, different tokenizers, or an empty text.
     """
-    sequences = encode(_shared_tokenizer(members), texts)
-    if adaptive_rate is None:
-        nats = [member.token_nats(sequences) for member in members]
-    else:
-        nats = [member.adaptive_token_nats(sequences, adaptive_rate) for member in members]
-    return mix(nats, [1 / len(members)] * len(members))
+    readings = read(members, texts, adaptive_rate)
+    return [mix_text(one.members, _equal(members)) for one in readings]
 
 
 def evaluate(
@@ -93,44 +91,82 @@ def evaluate(
     *,
     adaptive_rate: float | None = None,
     ngram: NgramMixture | None = None,
+    learn_on: Sequence[str] | None = None,
 ) -> dict[str, list[Score]]:
     """Scores of every text, one list for each way of scoring.
+
+    Learned weights of members, and an n-gram model's weights by context, are fitted on validation
+    texts. Those for a text are fitted on the validation texts without it (cross-fitting), so a
+    validation chapter is scored by weights that have not seen it. With adaptive scores the models
+    themselves have read the chapters in their order.
 
     Args:
       members, texts: as ensemble_nats.
       adaptive_rate: where given, adaptive scores are computed as well.
-      ngram: where given, every way is computed once more with an n-gram model of tokens mixed in.
+      ngram: where given, every way is computed twice more with an n-gram model of tokens mixed in:
+        with one weight, fitted on all its validation texts, and with weights by context
+        (weights.ContextWeights); the second only where `can_cross_fit`.
+      learn_on: validation texts; where given, every way is computed once more with learned weights
+        of the members.
 
     Returns:
-      {name: scores}: "" for the plain scores, "adaptive", "n-gram of tokens (weight 0.123)" and
-      "adaptive + n-gram of tokens (weight 0.123)".
+      {name: scores}: "" for the plain scores, "adaptive", "learned weights (0.400, 0.600)",
+      "n-gram of tokens (weight 0.123)", "n-gram of tokens by context", and these joined by " + ".
+      "cross-fitted" stands in a name where a text is among the validation texts; then the weights
+      named are means over the texts.
 
     Raises:
-      UserError: as ensemble_nats; also an n-gram mixture without texts to fit its weight on.
+      UserError: as ensemble_nats; also validation texts that are missing, or no others than a text.
     """
     if ngram is not None:
         _require_validation(ngram)
-    ways: dict[str, float | None] = {"": None}
-    if adaptive_rate is not None:
-        ways["adaptive"] = adaptive_rate
-    nats = {way: ensemble_nats(members, texts, rate) for way, rate in ways.items()}
-    if ngram is not None:
-        tokenizer = _shared_tokenizer(members)
-        training = [tokenizer.encode(text) for text in ngram.training]
-        model = KneserNey(training, alphabet_size=tokenizer.vocab_size)
+    if learn_on is not None and not can_cross_fit(texts, learn_on):
+        raise UserError(
+            "the weights of the runs cannot be learned: no validation chapter is held out besides "
+            "what is scored"
+        )
+    validation = list(ngram.validation if ngram else learn_on or ())
+    if learn_on is not None and list(learn_on) != validation:
+        raise ValueError("learn_on and ngram have different validation texts")
+    counts = Counts(shared_tokenizer(members), ngram.training) if ngram else None
+    rows = [fitting_texts(text, validation) for text in texts]
+    found: list[dict[str, Nats]] = [{}, {}, {}]  # in the order in which they are returned
+    for way, rate in {"": None, "adaptive": adaptive_rate}.items():
+        if way and rate is None:
+            continue
+        own = read(members, texts, rate, counts)
+        same = validation == list(texts)
+        other = own if same else read(members, validation, rate, counts)
+        mean = {row: _equal(members) for row in rows}
+        found[0][way] = _members_mixed(own, rows, mean)
+        if learn_on is not None:
+            learned = {row: fit_weights(_by_model([other[i] for i in row])) for row in set(rows)}
+            name = _joined(way, f"learned weights ({_described(learned, rows, len(validation))})")
+            found[1][name] = _members_mixed(own, rows, learned)
+            learned_name = name
+        if counts:
+            bases = [mix_text(one.members, _equal(members)) for one in other]
+            weight = fit_weight(bases, [one.ngram for one in other])
+            name = _joined(way, f"n-gram of tokens (weight {weight:.3f})")
+            pairs = zip(found[0][way], own, strict=True)
+            found[2][name] = [
+                mix_text([base, one.ngram], [1 - weight, weight]) for base, one in pairs
+            ]
+        if counts and all(rows):
+            by_context = "n-gram of tokens by context"
+            if _crosses(rows, len(validation)):
+                by_context += ", cross-fitted"
+            found[2][_joined(way, by_context)] = _by_context(own, other, rows, mean, counts.longest)
+            if learn_on is not None:
+                name = _joined(learned_name, by_context)
+                found[2][name] = _by_context(own, other, rows, learned, counts.longest)
+    ways = found[0] | found[1] | found[2]
+    return {way: scores(values, texts) for way, values in ways.items()}
 
-        def ngram_nats(texts: Sequence[str]) -> Nats:
-            return [-np.log(model.probabilities(tokenizer.encode(text))) for text in texts]
 
-        same = list(ngram.validation) == list(texts)
-        own = ngram_nats(texts)
-        own_validation = own if same else ngram_nats(ngram.validation)
-        for way, rate in ways.items():
-            validation = nats[way] if same else ensemble_nats(members, ngram.validation, rate)
-            weight = fit_weight(validation, own_validation)
-            name = f"n-gram of tokens (weight {weight:.3f})"
-            nats[f"{way} + {name}" if way else name] = mix([nats[way], own], [1 - weight, weight])
-    return {way: scores(values, texts) for way, values in nats.items()}
+def can_cross_fit(texts: Sequence[str], validation: Sequence[str]) -> bool:
+    """Whether for each of the texts there are validation texts without it."""
+    return all(fitting_texts(text, validation) for text in texts)
 
 
 def evaluate_characters(
@@ -231,14 +267,67 @@ def _require_validation(ngram: NgramMixture) -> None:
         )
 
 
-def _shared_tokenizer(members: Sequence[Member]) -> Any:
-    if not members:
-        raise UserError("an ensemble needs at least one model")
-    first, *others = members
-    for number, other in enumerate(others, start=2):
-        if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
-            raise UserError(
-                f"model {number} of the ensemble has another tokenizer than model 1: "
-                "their tokens' probabilities cannot be averaged, those of characters can (--exact)"
-            )
-    return first.tokenizer
+# --- weights for each text, by the validation texts that they are fitted on ---
+
+_Rows = Sequence[tuple[int, ...]]  # for every text weights.fitting_texts
+_Weights = dict[tuple[int, ...], np.ndarray]  # of the members, by the validation texts fitted on
+
+
+def _members_mixed(own: Sequence[Reading], rows: _Rows, weights: _Weights) -> Nats:
+    return [mix_text(one.members, weights[row]) for one, row in zip(own, rows, strict=True)]
+
+
+def _by_context(
+    own: Sequence[Reading],
+    other: Sequence[Reading],
+    rows: _Rows,
+    weights: _Weights,
+    longest: int,
+) -> Nats:
+    """Nats of every text with the n-gram model mixed in by weights.ContextWeights.
+
+    All that is fitted for a text is fitted on the validation texts of its row.
+
+    Args:
+      own, other: the texts to score and the validation texts.
+      weights: of the members.
+      longest: the longest context of the n-gram model.
+    """
+    fitted = {}
+    for row in set(rows):
+        texts = [other[i] for i in row]
+        fitted[row] = ContextWeights.fit(
+            [mix_text(one.members, weights[row]) for one in texts],
+            [one.ngram for one in texts],
+            [one.lengths for one in texts],
+            [one.entropy for one in texts],
+            longest=longest,
+        )
+    nats = []
+    for one, row in zip(own, rows, strict=True):
+        weight_T = fitted[row].at(one.lengths, one.entropy)
+        base = mix_text(one.members, weights[row])
+        nats.append(mix_text([base, one.ngram], [1 - weight_T, weight_T]))
+    return nats
+
+
+def _equal(members: Sequence[Member]) -> np.ndarray:
+    return np.full(len(members), 1 / len(members))
+
+
+def _by_model(texts: Sequence[Reading]) -> list[Nats]:
+    return [list(of) for of in zip(*(one.members for one in texts), strict=True)]
+
+
+def _crosses(rows: _Rows, validation: int) -> bool:
+    return any(len(row) < validation for row in rows)
+
+
+def _described(weights: _Weights, rows: _Rows, validation: int) -> str:
+    """The weights of members as a name shows them: means over the texts."""
+    words = [f"{weight:.3f}" for weight in np.mean([weights[row] for row in rows], axis=0)]
+    return ", ".join([*words, "cross-fitted"] if _crosses(rows, validation) else words)
+
+
+def _joined(way: str, label: str) -> str:
+    return f"{way} + {label}" if way else label

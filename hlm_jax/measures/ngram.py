@@ -9,10 +9,12 @@ tokenizers or neural models.
 """
 
 import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from hlm_jax.measures.weights import fit_weight
 
 _START = 0  # pads the left of every text; never predicted
 _UNKNOWN = 1
@@ -79,7 +81,7 @@ class KneserNey(NgramModel):
             self._keys.append(keys)
             first.append(at)
             gram.append(inverse)
-        self._discounted, self._backoff = [none], [none]
+        self._discounted, self._backoff, self._followed = [none], [none], [none]
         for n in range(1, self.order + 1):
             size = len(self._keys[n])
             if n == self.order:
@@ -95,6 +97,7 @@ class KneserNey(NgramModel):
             total = np.bincount(context, weights=count, minlength=n_contexts)
             kept_back = np.bincount(context, weights=discount, minlength=n_contexts)
             known = total > 0
+            self._followed.append(known)
             self._discounted.append((count - discount) / np.where(known, total, 1)[context])
             self._backoff.append(np.where(known, kept_back / np.where(known, total, 1), 1.0))
 
@@ -104,6 +107,33 @@ class KneserNey(NgramModel):
         n_seen = self._width - 2
         # The 0-gram: every seen symbol and the unknown one are equally likely.
         p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))
+        for n, context, known, seen, place in self._orders(ids):
+            discounted = np.where(seen, self._discounted[n][place], 0.0)
+            backoff = np.where(known, self._backoff[n][np.where(known, context, 0)], 1.0)
+            p = discounted + backoff * p
+        p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
+        return p[self.order - 1 :]
+
+    def context_lengths(self, text: Symbols) -> np.ndarray:
+        """How many symbols before each one stand in the training texts too; int64 [len(text)].
+
+        The longest such context of 0 to order - 1 symbols after which training has a symbol. It
+        depends on what stands before a symbol alone.
+        """
+        ids = self._ids(text)
+        longest = np.zeros(len(ids), np.int64)
+        for n, context, known, _, _ in self._orders(ids):
+            followed = known & self._followed[n][np.where(known, context, 0)]
+            longest = np.where(followed, n - 1, longest)
+        at = np.arange(len(text))  # what pads the left of a text is no symbol of it
+        return np.minimum(longest[self.order - 1 :], at)
+
+    def _orders(
+        self, ids: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (n, id of the n - 1 symbols before each one, whether training has them, whether
+        it has the n-gram that ends there, its id) for n from 1 to the order.
+        """
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])
@@ -111,12 +141,8 @@ class KneserNey(NgramModel):
             key = np.where(known, context, 0) * self._width + ids
             place = np.minimum(np.searchsorted(self._keys[n], key), len(self._keys[n]) - 1)
             seen = known & (self._keys[n][place] == key)
-            discounted = np.where(seen, self._discounted[n][place], 0.0)
-            backoff = np.where(known, self._backoff[n][np.where(known, context, 0)], 1.0)
-            p = discounted + backoff * p
+            yield n, context, known, seen, place
             gram = np.where(seen, place, -1)
-        p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
-        return p[self.order - 1 :]
 
 
 class Mixture(NgramModel):
@@ -141,21 +167,6 @@ class Mixture(NgramModel):
         """P(symbol | the symbols before it), float64 [len(text)]."""
         mine, others = self.model.probabilities(text), self.other.probabilities(text)
         return (1 - self.weight) * mine + self.weight * others
-
-
-def fit_weight(nats: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
-    """The weight of `other` in a mixture of two models that costs these symbols least.
-
-    Expectation maximisation; the cost is convex in the weight.
-
-    Args:
-      nats, other: of every symbol of every text, one float array a text.
-    """
-    a, b = (np.exp(-np.concatenate(of).astype(np.float64)) for of in (nats, other))
-    weight = 0.5
-    for _ in range(200):
-        weight = min(1.0, float((weight * b / ((1 - weight) * a + weight * b)).mean()))
-    return weight
 
 
 def discounts_of(counts: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import optax
 from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.losses import token_losses
+from hlm_jax.model.losses import entropies, token_losses
 from hlm_jax.model.shape import Params
 
 _ADAM = optax.scale_by_adam(b1=0.0, b2=0.999)  # of adaptive evaluation
@@ -103,15 +103,19 @@ class Evaluator:
 
     def __init__(self, model: GPT, *, batch_size: int = 16):
         self.model, self.batch_size = model, batch_size
-        self._losses = jax.jit(self._window_losses)
+        self._losses = jax.jit(self._window_losses, static_argnames="entropy")
         self._details = jax.jit(self._window_details, static_argnames=("size", "top"))
-        self._adaptive_step = jax.jit(self._score_and_learn, donate_argnums=(0, 1))
+        self._adaptive_step = jax.jit(
+            self._score_and_learn, donate_argnums=(0, 1), static_argnames="entropy"
+        )
 
     def _window_losses(
-        self, params: Params, inputs_BT: jax.Array, targets_BT: jax.Array
-    ) -> jax.Array:
+        self, params: Params, inputs_BT: jax.Array, targets_BT: jax.Array, *, entropy: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """(nats of the targets,), with `entropy` also that of what was expected; [B, T] each."""
         logits_BTV, _ = self.model.apply({"params": params}, inputs_BT)
-        return token_losses(logits_BTV, targets_BT)
+        nats_BT = token_losses(logits_BTV, targets_BT)
+        return (nats_BT, entropies(jax.lax.stop_gradient(logits_BTV))) if entropy else (nats_BT,)
 
     def _window_details(
         self,
@@ -147,21 +151,50 @@ class Evaluator:
         Returns:
           One float32 array of len(sequence) - 1 per sequence.
         """
+        return self._read(params, sequences, entropy=False)[0]
+
+    def nats_and_entropy(
+        self,
+        params: Params,
+        sequences: Sequence[Sequence[int]],
+        *,
+        learning_rate: float | None = None,
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(nats, entropies), two lists as of token_nats, from one program.
+
+        An entropy is that of the distribution that the token was drawn from, in nats.
+
+        Args:
+          learning_rate: as adaptive_token_nats; None for a model that stays as it is.
+        """
+        if learning_rate is None:
+            nats, entropy = self._read(params, sequences, entropy=True)
+        else:
+            nats, entropy = self._read_adaptively(params, sequences, learning_rate, entropy=True)
+        return nats, entropy
+
+    def _read(
+        self, params: Params, sequences: Sequence[Sequence[int]], *, entropy: bool
+    ) -> list[list[np.ndarray]]:
+        """[nats of every sequence], or [nats, entropies]."""
         block = self.model.cfg.block_size
         jobs = [
             (number, *window)
             for number, ids in enumerate(sequences)
             for window in sliding_windows(len(ids) - 1, block)
         ]
-        nats = [np.zeros(len(ids) - 1, np.float32) for ids in sequences]
+        found = [
+            [np.zeros(len(ids) - 1, np.float32) for ids in sequences] for _ in range(1 + entropy)
+        ]
 
-        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array]:
-            return (self._losses(params, inputs_BT, targets_BT),)
+        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array, ...]:
+            return self._losses(params, inputs_BT, targets_BT, entropy=entropy)
 
-        for batch, (losses_BT,) in self._batches(sequences, jobs, compute):
+        for batch, arrays in self._batches(sequences, jobs, compute):
             for row, (number, start, scored, end) in enumerate(batch):
-                nats[number][scored:end] = losses_BT[row, scored - start : end - start]
-        return nats
+                for into, values_BT in zip(found, arrays, strict=True):
+                    into[number][scored:end] = values_BT[row, scored - start : end - start]
+        return found
 
     def token_details(
         self,
@@ -253,10 +286,21 @@ class Evaluator:
         window. A window's new tokens are scored first, then one Adam step is taken on them, so no
         token is scored by weights that have seen it.
         """
+        return self._read_adaptively(params, sequences, learning_rate, entropy=False)[0]
+
+    def _read_adaptively(
+        self,
+        params: Params,
+        sequences: Sequence[Sequence[int]],
+        learning_rate: float,
+        *,
+        entropy: bool,
+    ) -> list[list[np.ndarray]]:
+        """As `_read`."""
         block = self.model.cfg.block_size
         params = jax.tree.map(jnp.copy, params)  # donated at every step
         state = _ADAM.init(params)
-        nats = []
+        found: list[list[np.ndarray]] = [[] for _ in range(1 + entropy)]
         for ids in sequences:
             parts = []
             for start, first, end in sliding_windows(len(ids) - 1, block):
@@ -264,26 +308,40 @@ class Evaluator:
                 window_L[: end - start + 1] = ids[start : end + 1]
                 new_T = np.zeros(block, np.float32)
                 new_T[first - start : end - start] = 1.0
-                params, state, nats_T = self._adaptive_step(
-                    params, state, window_L, new_T, learning_rate
+                params, state, values = self._adaptive_step(
+                    params, state, window_L, new_T, learning_rate, entropy=entropy
                 )
-                parts.append((nats_T, slice(first - start, end - start)))
-            rows = [np.asarray(nats_T)[part] for nats_T, part in parts]
-            nats.append(np.concatenate(rows or [np.zeros(0, np.float32)]))
-        return nats
+                parts.append((values, slice(first - start, end - start)))
+            for number, into in enumerate(found):
+                rows = [np.asarray(values[number])[part] for values, part in parts]
+                into.append(np.concatenate(rows or [np.zeros(0, np.float32)]))
+        return found
 
     def _score_and_learn(
-        self, params: Params, state, window_L: jax.Array, new_T: jax.Array, learning_rate: jax.Array
+        self,
+        params: Params,
+        state,
+        window_L: jax.Array,
+        new_T: jax.Array,
+        learning_rate: jax.Array,
+        *,
+        entropy: bool,
     ):
-        """(params, state, nats_T) after one step on the tokens where `new_T` is 1."""
+        """(params, state, _window_losses [T] each) after a step on the tokens where `new_T` is 1.
+
+        The losses are those from before the step.
+        """
 
         def loss(params):
-            nats_BT = self._window_losses(params, window_L[None, :-1], window_L[None, 1:])
-            return (nats_BT[0] * new_T).sum() / new_T.sum(), nats_BT[0]
+            found = self._window_losses(
+                params, window_L[None, :-1], window_L[None, 1:], entropy=entropy
+            )
+            nats_T, *_ = values = tuple(values_BT[0] for values_BT in found)
+            return (nats_T * new_T).sum() / new_T.sum(), values
 
-        grads, nats_T = jax.grad(loss, has_aux=True)(params)
+        grads, values = jax.grad(loss, has_aux=True)(params)
         updates, state = _ADAM.update(grads, state)
-        return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), state, nats_T
+        return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), state, values
 
     def score(self, params: Params, tokenizer: BaseTokenizer, texts: Sequence[str]) -> list[Score]:
         """A Score per text; every text begins like a chapter, after a separator.
