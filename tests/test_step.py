@@ -233,6 +233,19 @@ def test_corruption_falls_over_the_last_share_of_the_steps():
     assert found[1] != constant[1]
 
 
+def test_a_teacher_has_its_part_in_the_target_and_in_the_gradient():
+    rng = np.random.default_rng(0)
+    logits, taught = (jnp.asarray(rng.normal(size=(2, 5, 11)), jnp.float32) for _ in range(2))
+    targets, taught = jnp.asarray(rng.integers(0, 11, (2, 5))), jax.nn.softmax(3 * taught)
+    target = 0.3 * jax.nn.one_hot(targets, 11) + 0.7 * taught
+    grad = jnp.asarray(rng.normal(size=(2, 5)), jnp.float32)
+    expected, theirs = jax.vjp(lambda x: optax.softmax_cross_entropy(x, target), logits)
+    found, ours = jax.vjp(lambda x: token_losses(x, targets, taught, 0.7), logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(ours(grad)[0], theirs(grad)[0], atol=1e-6)
+
+
+
 def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
     model, other = (
         GPT(dataclasses.replace(CFG, dropout=0.0)),

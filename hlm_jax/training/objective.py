@@ -61,11 +61,8 @@ def loss_fn(
         noise_key = jax.random.fold_in(key, _CORRUPTION)
         inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, noise_key)
     logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
-    loss = token_losses(logits_BTV, windows_BL[:, 1:]).mean()
-    if taught_BTV is None:
-        return loss
-    soft = optax.softmax_cross_entropy(logits_BTV.astype(jnp.float32), taught_BTV).mean()
-    return (1 - teacher_weight) * loss + teacher_weight * soft
+    losses_BT = token_losses(logits_BTV, windows_BL[:, 1:], taught_BTV, teacher_weight)
+    return losses_BT.mean()
 
 
 def taught(teachers: tuple[GPT, ...], teacher_params, windows_BL: jax.Array) -> jax.Array | None:
