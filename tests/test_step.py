@@ -245,7 +245,6 @@ def test_a_teacher_has_its_part_in_the_target_and_in_the_gradient():
     np.testing.assert_allclose(ours(grad)[0], theirs(grad)[0], atol=1e-6)
 
 
-
 def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
     model, other = (
         GPT(dataclasses.replace(CFG, dropout=0.0)),

@@ -33,7 +33,6 @@ from hlm_jax.model.layers import (
     gelu,
     product,
     rotate,
-    swiglu,
 )
 from hlm_jax.model.shape import GPTConfig
 
@@ -247,7 +246,7 @@ class MLP(nn.Module):
         up_BTF = Dense(cfg.hidden_width, use_bias=not qwen3, dtype=self.dtype, name="up")(x_BTD)
         if qwen3:
             gate = Dense(cfg.hidden_width, use_bias=False, dtype=self.dtype, name="gate")
-            up_BTF = swiglu(gate(x_BTD), up_BTF)
+            up_BTF *= jax.nn.silu(gate(x_BTD))
         else:
             up_BTF = gelu(up_BTF)
         out_std = INIT_STD / (2 * cfg.n_layer) ** 0.5

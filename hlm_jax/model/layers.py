@@ -243,28 +243,6 @@ def _half_gelu_backward(x, grad):
 _half_gelu.defvjp(lambda x: (_half_gelu(x), x), _half_gelu_backward)
 
 
-def swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
-    """silu(gate) x up (Shazeer 2020). In float32 the backward pass starts from the two alone."""
-    return _swiglu(gate, up) if gate.dtype == jnp.float32 else jax.nn.silu(gate) * up
-
-
-@jax.custom_vjp
-def _swiglu(gate, up):
-    return gate * jax.nn.sigmoid(gate) * up
-
-
-def _swiglu_backward(saved, grad):
-    # Hidden from XLA, which would write out one sigmoid for all its readers.
-    gate, up = jax.lax.optimization_barrier(saved)
-    sigmoid = jax.nn.sigmoid(gate)
-    grad_gate = grad * up * sigmoid * (1 + gate * (1 - sigmoid))
-    gate = jax.lax.optimization_barrier(gate)
-    return grad_gate, grad * gate * jax.nn.sigmoid(gate)
-
-
-_swiglu.defvjp(lambda gate, up: (_swiglu(gate, up), (gate, up)), _swiglu_backward)
-
-
 class LayerNorm(nn.Module):
     """Ba et al. 2016, with bias, over the last axis. Computed in float32, an activation after."""
 
