@@ -103,7 +103,11 @@ _positions.defvjp(lambda table, position, _: (table[position], table), _position
 
 
 def query_rows(length: int) -> int:
-    """How many queries share one product of float32 attention in a window of this length."""
+    """How many queries share one product of float32 attention in a window of this length.
+
+    A CPU's attention is bound by the memory that scores take. A GPU has better kernels for one
+    whole product than for parts of it.
+    """
     return QUERY_ROWS if jax.default_backend() == "cpu" else length
 
 
@@ -137,17 +141,15 @@ def _flash_attention(qkv_BT3HK, rate, seed, mesh):
 def _heads(qkv_BT3HK, dtype):
     """Queries, keys and values, each [B, H, T, K].
 
-    On a CPU their gradients are rounded to `dtype` before they are joined, as the products that
-    read them do: so fewer bytes move.
+    Their gradients are rounded to `dtype` before they are joined, so that fewer bytes move. The
+    products that read them would round them; a bias's gradient is a sum of the rounded ones.
     """
     return tuple(qkv_BT3HK.transpose(2, 0, 3, 1, 4))
 
 
 def _heads_backward(dtype, _, grads):
-    parts = [grad.swapaxes(1, 2) for grad in grads]
-    if jax.default_backend() == "cpu":
-        # The barrier keeps XLA from joining them value by value while it computes them.
-        parts = jax.lax.optimization_barrier([part.astype(dtype) for part in parts])
+    # The barrier keeps XLA from joining them value by value while it computes them.
+    parts = jax.lax.optimization_barrier([g.swapaxes(1, 2).astype(dtype) for g in grads])
     return (jnp.stack(parts, 2).astype(grads[0].dtype),)
 
 
@@ -177,7 +179,12 @@ class Attention(nn.Module):
         # kernel reads positions first, as they lie.
         if cfg.kv_heads == cfg.n_head:
             qkv = qkv.reshape(batch, length, 3, cfg.n_head, cfg.head_width)
-            q, k, v = qkv.transpose(2, 0, 1, 3, 4) if fused else _heads(qkv, self.dtype)
+            if fused:
+                q, k, v = qkv.transpose(2, 0, 1, 3, 4)
+            elif jax.default_backend() == "cpu":
+                q, k, v = _heads(qkv, self.dtype)
+            else:
+                q, k, v = qkv.transpose(2, 0, 3, 1, 4)
         else:
             cuts = cfg.n_head, cfg.n_head + cfg.kv_heads
             qkv = qkv.reshape(batch, length, -1, cfg.head_width)
@@ -217,10 +224,7 @@ class Attention(nn.Module):
         return einsum("GTS,GSK->GTK", weight_GTS, v_GSK, self.dtype).reshape(q_BHTK.shape)
 
     def _attend(self, q_BHTK, k_BHSK, v_BHSK, mask_BTS, seeds):
-        """softmax(q k / sqrt(K)) v, where no query sees a later key.
-
-        A GPU has better kernels for one whole product than for parts of it.
-        """
+        """softmax(q k / sqrt(K)) v without a cache; `mask_BTS` hides later keys, nothing else."""
         half = activation_dtype(self.dtype)
         if half == jnp.float32:
             rows = query_rows(q_BHTK.shape[2])
