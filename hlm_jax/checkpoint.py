@@ -136,10 +136,9 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
             f"{workdir} holds fold models, not one run: use surprisal.py --folds {workdir}, or one "
             f"of them as --workdir {workdir}/fold-01"
         )
-    if not steps and (links := list(Path(workdir).glob("link-*/checkpoints"))):
+    if not steps and (links := _trained_links(Path(workdir))):
         raise CheckpointError(
-            f"{workdir} holds a chain, not one run: use one of its links, --workdir "
-            f"{max(links, key=lambda path: (len(path.parent.name), path)).parent}"
+            f"{workdir} holds a chain, not one run: use one of its links, --workdir {links[-1]}"
         )
     if not steps:
         raise CheckpointError(
@@ -162,6 +161,13 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
         there = ", ".join(map(str, steps))
         raise CheckpointError(f"no checkpoint at step {step} in {workdir}: there is {there}")
     return int(step)
+
+
+def _trained_links(workdir: Path) -> list[Path]:
+    """The links of a chain (distillation.py) that have a checkpoint, in their order."""
+    numbers = (path.name.removeprefix("link-") for path in workdir.glob("link-*"))
+    links = [workdir / f"link-{k}" for k in sorted(int(n) for n in numbers if n.isdecimal())]
+    return [link for link in links if steps_in(link)]
 
 
 def read(workdir: str | Path, step: str | int = "best") -> tuple[int, dict[str, Any], dict]:

@@ -111,9 +111,16 @@ def at_step(word: str, step: str) -> tuple[str, str]:
     """(workdir, step) of "W" or "W@STEP"; `step` where the word names none.
 
     A folder whose own name has an @ is taken as it is.
+
+    Raises:
+      UserError: nothing before or behind the @.
     """
     workdir, at, own = word.rpartition("@")
-    return (workdir, own) if at and not Path(word).expanduser().is_dir() else (word, step)
+    if not at or Path(word).expanduser().is_dir():
+        return word, step
+    if not (workdir and own):
+        raise UserError(f"{word!r} is no run: write W@STEP with a workdir and a step, or W alone")
+    return workdir, own
 
 
 def open_run(args: argparse.Namespace) -> "Run":
@@ -142,7 +149,7 @@ def reference_or_note(run: "Run") -> "Reference | None":
 
 
 def note_trained_on(
-    runs: "Sequence[Run]", chapters: "Sequence[Chapter]", what: str
+    runs: "Sequence[Run]", chapters: "Sequence[Chapter]", *, weights: bool = False
 ) -> dict[str, list[int]]:
     """{workdir: numbers of the chapters that it was trained on} of the other runs.
 
@@ -150,27 +157,36 @@ def note_trained_on(
 
     Args:
       runs: the first is the one whose book the chapters are of.
-      what: the chapters in words, such as "what is scored".
+      chapters: what is scored.
+      weights: weights of the runs are fitted on the chapters instead.
     """
     from hlm_jax.analysis.surprisal import split_of
     from hlm_jax.analysis.tables import shown
     from hlm_jax.numbers import written_numbers
 
+    what = "what weights are fitted on" if weights else "what is scored"
     found = {}
     for run in runs[1:]:
+        name = shown(run.workdir)
         try:
             reference = run.reference
         except UserError as error:
-            name = shown(run.workdir)
             note(f"not known whether {name} was trained on {what}: {error}")
             continue
         numbers = [c.number for c in chapters if split_of(c.text, reference) == "train"]
-        if numbers:
-            found[shown(run.workdir)] = numbers
-            which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
+        if not numbers:
+            continue
+        found[name] = numbers
+        which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
+        if weights:
             note(
-                f"TRAINED ON: {shown(run.workdir)} learned from {which} of {what}; the "
-                "bits of a mixture are then no measure of an unseen text"
+                f"the weights favour {name}, which learned from {which} of {what}; the bits stay "
+                "valid for unseen chapters"
+            )
+        else:
+            note(
+                f"TRAINED ON: {name} learned from {which} of {what}; the bits of a mixture are "
+                "then no measure of an unseen text"
             )
     return found
 

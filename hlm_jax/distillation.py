@@ -2,8 +2,9 @@
 
 Furlanello et al., "Born-Again Neural Networks", arXiv 1805.04770. Link 1 trains on the text alone.
 Link k trains on the text and on what link k - 1 predicts (`train.teachers`), from other random
-weights and with windows in another order. Every link is an ordinary run in a folder of its own, so
-the same call goes on where it was stopped, and a longer chain goes on from a shorter one.
+weights and with windows in another order. With `train.init_from` all links start from the weights
+of that model instead. Every link is an ordinary run in a folder of its own, so the same call goes
+on where it was stopped, and a longer chain goes on from a shorter one.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from hlm_jax import config as configs
 from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.splits import split_chapters
 from hlm_jax.errors import UserError
-from hlm_jax.process import Job, Say, seconds, train_all, write_text
+from hlm_jax.process import FINISHED, Job, Say, seconds, train_all, write_text
 from hlm_jax.training.progress import say
 
 TABLE, NATS = "table.md", "nats.json"  # in the chain's folder, and in that of each link
@@ -74,7 +75,7 @@ def train_chain(
       overrides: "section.key=value" words. `train.teacher_weight` weighs the teacher.
       links: how many models, at least 1.
       workdir: the chain's folder, which may be moved between calls. Its table.md is written after
-        every link.
+        every link, and keeps the rows of finished links beyond `links`.
       say: is given lines: progress, and the scores of every link.
 
     Returns:
@@ -82,26 +83,41 @@ def train_chain(
 
     Raises:
       UserError: before anything is trained: a config that makes no sense, names teachers or holds
-        no validation chapters out, or another config or book than `workdir` was begun with.
-        Later: a training that failed or was asked to stop.
+        no validation chapters out, or another config or book than `workdir` was begun with, or
+        damaged scores of a finished link. Later: a training that failed or was asked to stop.
     """
     workdir = Path(workdir).expanduser()
     jobs = plan(config, overrides, links=links, workdir=workdir)
     resolved = configs.load_config(config, jobs[0].words)
     book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
-    found: list[Link] = []
+    kept = {folder: _read(folder / NATS) for folder in _scored_before(workdir, jobs)}
+    finished = 0  # links from the first on, which table.md may have already
+    while _is_finished(folder := _folder(workdir, finished + 1)) and (
+        finished < links or folder in kept
+    ):
+        finished += 1
+    rows: list[Link] = []
     nats: list[list[np.ndarray]] = []
 
-    def after(job: Job) -> None:
-        kept = _kept(job.folder, resolved.corpus.path, say)
-        nats.append([np.array(of) for of in kept["nats"]])
-        found.append(_link(job.folder, kept, nats))
-        write_text(workdir / TABLE, table(found))
-        say(str(found[-1]))
+    def before(job: Job) -> None:
+        # Scores of a training before this one, whose checkpoints are gone.
+        (job.folder / NATS).unlink(missing_ok=True)
 
-    train_all(config, jobs, book.report, say, after)
-    return found
+    def after(job: Job) -> None:
+        if job.folder not in kept:
+            say(f"{job.folder.name}: scores the validation chapters")
+            write_text(job.folder / NATS, json.dumps(_scores(job.folder, resolved.corpus.path)))
+            kept[job.folder] = _read(job.folder / NATS)
+        while (folder := _folder(workdir, len(rows) + 1)) in kept:
+            nats.append([np.array(of) for of in kept[folder]["nats"]])
+            rows.append(_link(folder, kept[folder], nats))
+        if len(rows) >= finished:
+            write_text(workdir / TABLE, table(rows))
+        say(str(rows[jobs.index(job)]))
+
+    train_all(config, jobs, book.report, say, after, before)
+    return rows[:links]
 
 
 def plan(config: str, overrides: Sequence[str], *, links: int, workdir: Path) -> list[Job]:
@@ -121,15 +137,13 @@ def plan(config: str, overrides: Sequence[str], *, links: int, workdir: Path) ->
             "links are compared on validation chapters: set --config.split.held_out=true, and no "
             "split.train or split.test"
         )
+    if "," in str(workdir):
+        raise UserError(f"{workdir} has a comma, which separates teachers: use another --workdir")
     jobs: list[Job] = []
     for k in range(1, links + 1):
         words = [*overrides, f"seed={resolved.seed + k - 1}"]
         words += [f"train.teachers={jobs[-1].folder}"] if jobs else []
-        if len(configs.load_config(config, words).train.teachers) > 1:
-            raise UserError(
-                f"{workdir} has a comma, which separates teachers: use another --workdir"
-            )
-        folder = workdir / f"link-{k}"
+        folder = _folder(workdir, k)
         jobs.append(Job(f"link {k} of {links}", folder, tuple(words), moves=("train.teachers",)))
     return jobs
 
@@ -180,16 +194,24 @@ def _link(folder: Path, kept: dict[str, Any], nats: Sequence[list[np.ndarray]]) 
     )
 
 
-def _kept(folder: Path, book: str, say: Say) -> dict[str, Any]:
-    """What a finished link costs: scored once, then read.
+def _folder(workdir: Path, number: int) -> Path:
+    return workdir / f"link-{number}"
 
-    `nats` of every token of the validation chapters, a list a chapter; `chars` of them all; `step`;
-    `ngram_bits_per_char`.
-    """
-    path = folder / NATS
-    if not path.exists():
-        say(f"{folder.name}: scores the validation chapters")
-        write_text(path, json.dumps(_scored(folder, book)))
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / FINISHED).exists()
+
+
+def _scored_before(workdir: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Finished links that have scores: of those to train, and of those that follow them."""
+    folders = [job.folder for job in jobs]
+    while _is_finished(beyond := _folder(workdir, len(folders) + 1)):
+        folders.append(beyond)
+    return [folder for folder in folders if _is_finished(folder) and (folder / NATS).exists()]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a finished link costs, as `_scores` gave it."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -202,7 +224,11 @@ def _kept(folder: Path, book: str, say: Say) -> dict[str, Any]:
     return kept
 
 
-def _scored(folder: Path, book: str) -> dict[str, Any]:
+def _scores(folder: Path, book: str) -> dict[str, Any]:
+    """What a finished link costs on the validation chapters.
+
+    `nats` of every token, a list a chapter; `chars` of them all; `step`; `ngram_bits_per_char`.
+    """
     from hlm_jax.measures.mixture import ensemble_nats
     from hlm_jax.run import load_run
 

@@ -153,7 +153,7 @@ class Job:
     """One training: its name in messages, its folder, its "section.key=value" words.
 
     Attributes:
-      moves: keys with paths that its command sets and that move together with its folder.
+      moves: keys with lists of paths that its command sets and that move together with its folder.
     """
 
     name: str
@@ -173,12 +173,14 @@ def train_all(
     book: Mapping[str, Any],
     say: Say,
     after: Callable[[Job], None] | None = None,
+    before: Callable[[Job], None] | None = None,
 ) -> None:
     """Trains what is not finished, one after another, and says how long the rest will take.
 
     Args:
       book: the report of the Corpus that they are trained on.
       after: is called with every training, also one that was finished before, in their order.
+      before: is called with every training that is not finished, before it begins or goes on.
 
     Raises:
       UserError: before anything is trained, a folder that holds another training; later, one that
@@ -189,6 +191,8 @@ def train_all(
     clock = _Clock(jobs)
     for job in jobs:
         if not job.finished:
+            if before:
+                before(job)
             say(f"{job.name}: trains in {job.folder}; its output goes to log.txt")
 
             def report(steps: int, of: int, name: str = job.name) -> None:
@@ -223,14 +227,19 @@ def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
         return
     saved, saved_book = map(_read_object, paths)
     now = configs.recorded(configs.load_config(config, job.words))
-    moved = tuple(f"{key}: " for key in job.moves)
-    changed = [line for line in configs.differences(saved, now) if not line.startswith(moved)]
+    changed = configs.differences(_without_places(saved, job), _without_places(now, job))
     if why := difference(book, saved_book):
         changed.append(f"the book: {why}")
     if changed:
         raise UserError(
             f"{job.folder} holds another training ({'; '.join(changed)}): use another --workdir"
         )
+
+
+def _without_places(config: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """A recorded config with the names alone of the paths that move with the job's folder."""
+    flat = configs.flatten(config)
+    return flat | {key: [Path(path).name for path in flat.get(key) or ()] for key in job.moves}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Models that learn from one another in turn: python scripts/chain.py --workdir runs/chain.
 
 Link 1 trains on the text, every later link on the text and on the link before it. Each is a run of
-its own in runs/chain/link-1, …; the last one is the model. The same command goes on where it was
-stopped, a larger --links goes on with more. Config keys are set as in training;
+its own in runs/chain/link-1, …; the last one is the model. A link takes as long as the config's own
+run, and with a teacher (every link but the first) a third more. The same command goes on where it
+was stopped, a larger --links goes on with more. Config keys are set as in training;
 --config.train.teacher_weight is the weight of the link before.
 """
 
@@ -17,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=first,
         allow_abbrev=False,
-        epilog="Config keys: --config.train.teacher_weight=0.7, --config.corpus.path=BOOK.txt, …",
+        epilog="A link takes as long as the config's own run, and with a teacher a third more. "
+        "Config keys: --config.train.teacher_weight=0.7, --config.corpus.path=BOOK.txt, …",
     )
     add = parser.add_argument
     add("--config", default="configs/small.py", metavar="FILE", help="default: configs/small.py")

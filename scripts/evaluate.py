@@ -2,8 +2,8 @@
 
 --ensemble averages several runs, or steps of one: runs/small@6000. --adaptive, --learn_weights,
 --mix_ngram and --exact add lines of their own after the plain score. Weights for a validation
-chapter are fitted on the others: "cross-fitted". With --exact the runs may have different
-tokenizers.
+chapter are fitted on the others: "cross-fitted"; the one weight of --mix_ngram is not. With --exact
+the runs may have different tokenizers.
 """
 
 import json
@@ -65,26 +65,33 @@ def evaluate(args) -> None:
     reference = run.reference if needed else cli.reference_or_note(run)
     reference = reference.with_readable_extra(cli.note) if reference else None
     ngram = learn_on = None
-    trained = cli.note_trained_on(runs, chapters, "what is scored")
+    trained = cli.note_trained_on(runs, chapters)
+    weights_trained = {}
+    by_tokens = not args.exact or mixture.share_tokenizer(runs)
     if args.mix_ngram or args.learn_weights:
         by_split = {k: [c.text for c in v] for k, v in run.reference.splits.items()}
         learn_on = by_split["val"] if args.learn_weights else None
         ngram = mixture.NgramMixture(by_split["train"], by_split["val"]) if args.mix_ngram else None
         if args.split not in (None, "val") or args.text:
-            cli.note_trained_on(runs, run.reference.splits["val"], "what weights are fitted on")
-        elif ngram and not mixture.can_cross_fit(texts, ngram.validation):
-            cli.note("no n-gram by context: it takes two validation chapters or more")
-    given = 5e-5 if args.adaptive_rate is None else args.adaptive_rate
-    rate = given if args.adaptive else None
+            validation = run.reference.splits["val"]
+            weights_trained = cli.note_trained_on(runs, validation, weights=True)
+        # Without a validation chapter the mixtures themselves refuse.
+        if by_tokens and by_split["val"] and not mixture.can_cross_fit(texts, by_split["val"]):
+            left_out = ["no learned weights"] if args.learn_weights else []
+            left_out += ["no weights by context"] if args.mix_ngram else []
+            cli.note(f"{', '.join(left_out)}: {mixture.NOT_CROSS_FITTED}")
+            learn_on = None
+    learning_rate = 5e-5 if args.adaptive_rate is None else args.adaptive_rate
+    rate = learning_rate if args.adaptive else None
     beam = 1 if args.beam is None else args.beam
     ways: dict[str, Any] = {}
     about: dict[str, float] = {}
-    if not args.exact or mixture.share_tokenizer(runs):
+    if by_tokens:
         ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram, learn_on=learn_on)
     else:
-        for given in ("adaptive", "learn_weights"):
-            if getattr(args, given):
-                cli.note(f"no line of --{given}: the runs have different tokenizers")
+        for option in ("adaptive", "learn_weights"):
+            if getattr(args, option):
+                cli.note(f"no line of --{option}: the runs have different tokenizers")
     if args.exact:
         from hlm_jax.analysis.surprisal import characters, progress_bar
 
@@ -109,6 +116,7 @@ def evaluate(args) -> None:
         out["ensemble"] = [shown(r.workdir) for r in runs]
         out["ensemble_steps"] = [r.step for r in runs]
     out |= {"trained_on": trained} if trained else {}
+    out |= {"weights_trained_on": weights_trained} if weights_trained else {}
     out |= {"init": run.meta["init"]} if "init" in run.meta else {}
     first = next(iter(ways))
     out |= {"way": first} if first else {}

@@ -1,6 +1,7 @@
 """A chain of models: stopped, moved, longer; refusals; its figures are those of evaluate.py."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -131,15 +132,88 @@ def test_what_makes_no_chain_is_refused_before_anything_is_written(
     new = {"links": 2, "workdir": tmp_path / "new"}
     assert "leave train.teachers empty" in refusal([*words, "train.teachers=a"], **new)
     assert "split.held_out=true" in refusal([*words, "split.held_out=false"], **new)
-    assert "has a comma" in refusal(words, links=2, workdir=tmp_path / "a,b")
+    for links in (1, 2):
+        assert "a,b has a comma" in refusal(words, links=links, workdir=tmp_path / "a,b")
     assert "--links must be at least 1, not 0" in refusal(words, links=0, workdir=tmp_path / "n")
     assert "unknown config key" in refusal([*words, "no.key=2"], **new)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match=r"holds a chain, not one run: .*/link-2$"):
-        checkpoint.resolve_step(workdir, "best")
-    kept = workdir / "link-1" / "nats.json"
+
+
+@pytest.fixture
+def copied(chain, tmp_path, monkeypatch):
+    """The finished chain to alter; nothing trains."""
+    monkeypatch.setattr(process, "train", None)
+    return shutil.copytree(chain[0], tmp_path / "copied")
+
+
+def go_on(words, workdir, links=2):
+    return distillation.train_chain(BASE, words, links=links, workdir=workdir, say=lambda _: None)
+
+
+def test_the_hint_for_a_chain_names_the_newest_link_that_has_a_checkpoint(copied):
+    for name in ("link-9", "link-10"):  # link 10 has begun, link 9 has not got so far
+        (copied / name / "checkpoints").mkdir(parents=True)
+    (copied / "link-2.old/checkpoints/7").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds a chain, not one run: .*/copied/link-2$"):
+        checkpoint.resolve_step(copied, "best")
+    shutil.rmtree(copied / "link-2/checkpoints")
+    with pytest.raises(UserError, match=r"/copied/link-1$"):
+        checkpoint.resolve_step(copied, "best")
+    shutil.rmtree(copied / "link-1/checkpoints")
+    with pytest.raises(UserError, match=r"no checkpoint in .*copied: train first"):
+        checkpoint.resolve_step(copied, "best")
+
+
+def test_a_link_that_learned_from_another_teacher_or_none_is_refused(copied, words):
+    path = copied / "link-2/config.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    for teachers in ([], ["/a/link-7"], ["/a/link-1", "/a/link-1"]):
+        saved["train"]["teachers"] = teachers
+        path.write_text(json.dumps(saved), encoding="utf-8")
+        message = refusal(words, links=2, workdir=copied)
+        assert "link-2 holds another training (train.teachers: " in message
+    saved["train"]["teachers"] = ["/somewhere/else/link-1"]
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    assert len(go_on(words, copied)) == 2
+
+
+@pytest.mark.parametrize("links", [1, 2])
+@pytest.mark.parametrize("content", ["{", "[1]", "{}"])
+def test_damaged_scores_are_named_before_the_table_is_written(copied, words, links, content):
+    before = (copied / "table.md").read_text(encoding="utf-8")
+    kept = copied / "link-2/nats.json"
+    kept.write_text(content, encoding="utf-8")
+    message = refusal(words, links=links, workdir=copied)
+    assert f"{kept} holds no scores: delete it" in message
+    assert (copied / "table.md").read_text(encoding="utf-8") == before
+
+
+def test_the_table_never_has_fewer_rows_than_there_are_finished_links(copied, words, monkeypatch):
+    table, written = copied / "table.md", []
+    before = table.read_text(encoding="utf-8")
+
+    def write(path, text):
+        written.append(text)
+        process.write_text(path, text)
+
+    monkeypatch.setattr(distillation, "write_text", write)
+    (link,) = go_on(words, copied, links=1)
+    assert link.number == 1
+    (copied / "link-2/nats.json").unlink()
+    assert [link.number for link in go_on(words, copied)] == [1, 2]
+    tables = [text for text in written if text.startswith("|")]
+    assert len(tables) > 1
+    assert set(tables) == {before}
+
+
+def test_a_link_that_trains_again_is_scored_again(copied, words, monkeypatch):
+    kept = copied / "link-2/nats.json"
     before = kept.read_text(encoding="utf-8")
-    for content in ("{", "[1]", "{}"):
-        kept.write_text(content, encoding="utf-8")
-        assert "nats.json holds no scores: delete it" in refusal(words, **named)
-    kept.write_text(before, encoding="utf-8")
+    kept.write_text(json.dumps(json.loads(before) | {"step": 999}), encoding="utf-8")
+    assert go_on(words, copied)[1].step == 999  # of a finished link they are read
+    (copied / "link-2/finished").unlink()
+    there = []
+    monkeypatch.setattr(process, "train", lambda *_, **__: there.append(kept.exists()))
+    assert go_on(words, copied)[1].step == 12
+    assert there == [False]
+    assert kept.read_text(encoding="utf-8") == before

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import types
 
 import jax
@@ -99,7 +100,7 @@ def test_every_way_of_scoring_has_its_name(members):
     ways = mixture.evaluate(members[:1], TEXTS, adaptive_rate=0.01, ngram=ngram)
     plain, adaptive, mixed, by_context, both, both_by_context = ways
     assert (plain, adaptive) == ("", "adaptive")
-    assert mixed.startswith("n-gram of tokens (weight 0.")
+    assert re.fullmatch(r"n-gram of tokens \(weight [01]\.\d{3}, fitted on these chapters\)", mixed)
     assert by_context == "n-gram of tokens by context, cross-fitted"
     assert both.startswith("adaptive + n-gram of tokens (weight 0.")
     assert both_by_context == f"adaptive + {by_context}"
@@ -110,9 +111,18 @@ def test_every_way_of_scoring_has_its_name(members):
     # The weight is fitted on the validation texts, not on those to score.
     other = dataclasses.replace(ngram, validation=["zzzzzzzzzz"])
     names = list(mixture.evaluate(members[:1], TEXTS, ngram=other))
-    assert names[1] != mixed
+    assert re.fullmatch(r"n-gram of tokens \(weight [01]\.\d{3}\)", names[1])
+    assert names[1][:-1] not in mixed
     assert names[2] == "n-gram of tokens by context"
     assert list(mixture.evaluate(members[:1], TEXTS)) == [""]
+    # One chapter of several is seen by the one weight as well; a text besides them is not all seen.
+    assert (
+        "fitted on these chapters" in list(mixture.evaluate(members[:1], TEXTS[1:], ngram=ngram))[1]
+    )
+    more = [*TEXTS, "zzz"]
+    assert "fitted on these chapters" not in "".join(
+        mixture.evaluate(members[:1], more, ngram=ngram)
+    )
     # A text that is the only validation text has nothing to be fitted on.
     alone = dataclasses.replace(ngram, validation=TEXTS[:1])
     assert len(mixture.evaluate(members[:1], TEXTS[:1], ngram=alone)) == 2
@@ -221,5 +231,16 @@ def test_what_cannot_be_mixed_is_refused(members):
         mixture.evaluate(members, TEXTS, ngram=NgramMixture(TEXTS, []))
     with pytest.raises(UserError, match="text 2 is empty"):
         mixture.evaluate(members, ["abc", ""])
-    with pytest.raises(UserError, match="weights of the runs cannot be learned"):
-        mixture.evaluate(members, TEXTS[:1], learn_on=TEXTS[:1])
+    for text in (TEXTS[0], f"{TEXTS[0]}abc", TEXTS[0][:5]):
+        with pytest.raises(UserError, match="cannot be learned: every validation chapter contains"):
+            mixture.evaluate(members, [text], learn_on=TEXTS[:1])
+    with pytest.raises(UserError, match="cannot be learned: no validation chapters are held out"):
+        mixture.evaluate(members, TEXTS[:1], learn_on=[])
+
+
+def test_the_one_weight_of_characters_says_where_it_is_fitted_on_what_is_scored():
+    texts = ["abcabc", "abca"]
+    nats = [[np.full(len(text), 2.0) for text in texts]]
+    ngram = NgramMixture(["abcabcabcabd"] * 5, texts)
+    _, name = mixture.evaluate_characters(nats, texts, ngram=ngram, validation_nats=nats)
+    assert re.fullmatch(r"exact .* \(weight [01]\.\d{3}, fitted on these chapters\)", name)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hlm_jax import checkpoint
+from hlm_jax.run import load_run
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -267,6 +268,75 @@ def test_novelty(script, trained, tmp_path, book):
     assert out["found"]["copied_share"] == pytest.approx(60 / 101)  # its last line gets an end
     assert out["human"]["copied_share"] < 0.1
     assert "⟦" in script("novelty", "--workdir", workdir, "--text", path).stdout
+
+
+def test_weights_that_cannot_be_cross_fitted_are_left_out_with_a_note(script, trained, tmp_path):
+    """A text that stands in every validation chapter."""
+    workdir, text = trained[0], tmp_path / "text.txt"
+    chapters = [chapter.text for chapter in load_run(workdir).reference.splits["val"]]
+    found = next(
+        char
+        for char in chapters[0]
+        if char.strip() and all(f"{char}\n" in chapter for chapter in chapters)
+    )
+    text.write_text(found, encoding="utf-8")
+    words = ["--text", text, "--ensemble", f"{workdir}@6", workdir]
+    why = "every validation chapter contains, or is contained in, a scored text\n"
+    for options, left_out, ways in (
+        (["--mix_ngram"], "no weights by context", ["n-gram of tokens"]),
+        (["--learn_weights"], "no learned weights", []),
+        (
+            ["--mix_ngram", "--learn_weights"],
+            "no learned weights, no weights by context",
+            ["n-gram of tokens"],
+        ),
+    ):
+        done = script("evaluate", *words, *options, "--json")
+        assert done.returncode == 0, done.stderr
+        assert f"note: {left_out}: {why}" in done.stderr
+        also = json.loads(done.stdout).get("also", {})
+        assert [name.split(" (")[0] for name in also] == ways
+    # Another text leaves nothing out.
+    text.write_text(f"{found}龘龘龘", encoding="utf-8")
+    done = script("evaluate", *words, "--mix_ngram", "--learn_weights", "--json")
+    assert "no weights" not in done.stderr
+    assert len(json.loads(done.stdout)["also"]) == 4
+
+
+def test_weights_that_favour_a_run_that_learned_from_validation_are_noted(
+    script, trained, tmp_path, monkeypatch
+):
+    """The second run's book is as if it held out nothing that the first one validates on."""
+    validation = load_run(trained[0]).reference.splits["val"]
+    text = tmp_path / "text.txt"
+    text.write_text("龘龘宝玉笑道龘龘", encoding="utf-8")
+    words = ["--text", text, "--mix_ngram", "--ensemble", trained[0], trained[0], "--json"]
+    assert "weights_trained_on" not in json.loads(script("evaluate", *words).stdout)
+    learned = [chapter.text for chapter in validation]
+    monkeypatch.setattr(
+        "hlm_jax.analysis.surprisal.split_of",
+        lambda text, _: "train" if text in learned else None,
+    )
+    done = script("evaluate", *words)
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    numbers = [chapter.number for chapter in validation]
+    assert list(out["weights_trained_on"].values()) == [numbers]
+    assert "trained_on" not in out
+    assert "TRAINED ON" not in done.stderr
+    assert re.search(
+        "note: the weights favour .*tiny, which learned from chapters .* of what weights are "
+        "fitted on; the bits stay valid for unseen chapters\n",
+        done.stderr,
+    )
+
+
+def test_a_run_with_half_a_step_is_refused(script, trained):
+    for word in ("@6", f"{trained[0]}@", "@"):
+        done = script("evaluate", "--ensemble", trained[0], word)
+        assert done.returncode == 2
+        message = f"{word!r} is no run: write W@STEP with a workdir and a step, or W alone"
+        assert done.stderr == f"evaluate: error: {message}\n"
 
 
 SWEEP = """

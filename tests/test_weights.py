@@ -26,6 +26,70 @@ def test_the_fitted_weights_are_the_best_ones():
     assert fit_weight(*nats[:2]) == fit_weights(nats[:2])[1]
 
 
+def test_the_best_of_two_models_that_are_nearly_alike_gets_all_the_weight():
+    """As steps of one run; expectation maximisation gives 0.648 after 200 rounds."""
+    rng = np.random.default_rng(0)
+    first = rng.exponential(3, 100_000)
+    second = first + 0.003 + 0.05 * rng.standard_normal(len(first))
+    np.testing.assert_array_equal(fit_weights([[first], [second]]), [1, 0])
+    assert fit_weight([second], [first]) == 1
+
+
+@pytest.mark.parametrize("worse", [[0.002, 0.002, 0.004], [0, 0.01, 0.02], [0.02, 0, 0]])
+def test_weights_of_models_that_are_nearly_alike_are_the_best_ones(worse):
+    """Held against a fine grid, for two models and for three."""
+    rng = np.random.default_rng(1)
+    base = rng.exponential(3, 4000)
+    nats = [[base + more + 0.05 * rng.standard_normal(4000)] for more in worse]
+    p_NT = np.exp(base - np.concatenate(nats))
+    for models in (2, 3):
+        steps = np.linspace(0, 1, 101)
+        grid = [of for of in itertools.product(*[steps] * (models - 1)) if sum(of) <= 1 + 1e-9]
+        weights_WN = np.array([[*of, max(0.0, 1 - sum(of))] for of in grid])
+        costs_W = [-np.log(of @ p_NT[:models]).mean() for of in weights_WN]
+        found = fit_weights(nats[:models])
+        assert found.sum() == pytest.approx(1, abs=1e-12)
+        assert -np.log(found @ p_NT[:models]).mean() <= min(costs_W) + 1e-9
+        np.testing.assert_allclose(found, weights_WN[np.argmin(costs_W)], atol=0.03)
+        np.testing.assert_array_equal(found, fit_weights(nats[:models]))
+    np.testing.assert_array_equal(fit_weights(nats[:1]), [1])
+
+
+def test_weights_of_several_models_that_are_one_or_never_agree():
+    same = [np.linspace(0, 5, 50)]
+    for nats in ([same] * 3, [[np.eye(4)[i] * 900] for i in range(4)]):
+        weights = fit_weights(nats)
+        np.testing.assert_allclose(weights, np.full(len(nats), 1 / len(nats)), atol=1e-4)
+
+
+def test_weights_by_context_of_models_that_are_nearly_alike_are_the_likeliest_ones():
+    rng = np.random.default_rng(2)
+    size = 20_000
+    nats = rng.exponential(3, size)
+    entropies = rng.uniform(0, 4, size)
+    other = nats + 0.01 - 0.02 * (entropies > 3) + 0.1 * rng.standard_normal(size)
+    fitted = ContextWeights.fit([nats], [other], [np.zeros(size, int)], [entropies], longest=0)
+    of_all = fit_weight([nats], [other])
+    assert 0 < of_all < 1
+    kinds = np.searchsorted(fitted.edges, entropies, side="right")
+    grid = np.linspace(0.0005, 0.9995, 1000)
+    for kind, found in enumerate(fitted.weight_LE[0]):
+        mine = kinds == kind
+        p_T, other_T = np.exp(-nats[mine]), np.exp(-other[mine])
+        costs = [
+            -np.log((1 - w) * p_T + w * other_T).sum()
+            - PRIOR * (of_all * np.log(w) + (1 - of_all) * np.log(1 - w))
+            for w in grid
+        ]
+        assert found == pytest.approx(grid[np.argmin(costs)], abs=1e-3)
+    assert np.ptp(fitted.weight_LE) > 0.1
+    # The one weight of all places may be 0 or 1: a kind's own is then drawn towards that.
+    for worse, end in ((9.0, 0), (-9.0, 1)):
+        shifted = [nats + worse]
+        fitted = ContextWeights.fit([nats], shifted, [np.zeros(size, int)], [entropies], longest=1)
+        np.testing.assert_array_equal(fitted.weight_LE, end)
+
+
 def test_weights_of_what_never_or_always_helps_stay_within_0_and_1():
     good, bad = [np.full(500, 0.1)], [np.full(500, 900.0)]
     for nats in ([good, bad], [bad, good], [bad, good, bad]):

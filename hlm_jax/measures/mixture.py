@@ -23,6 +23,9 @@ from hlm_jax.measures.weights import (
     fitting_texts,
 )
 
+# Why there are no weights where not `can_cross_fit`.
+NOT_CROSS_FITTED = "every validation chapter contains, or is contained in, a scored text"
+
 
 @dataclasses.dataclass(frozen=True)
 class NgramMixture:
@@ -103,17 +106,19 @@ def evaluate(
     Args:
       members, texts: as ensemble_nats.
       adaptive_rate: where given, adaptive scores are computed as well.
-      ngram: where given, every way is computed twice more with an n-gram model of tokens mixed in:
-        with one weight, fitted on all its validation texts, and with weights by context
-        (weights.ContextWeights); the second only where `can_cross_fit`.
-      learn_on: validation texts; where given, every way is computed once more with learned weights
-        of the members.
+      ngram: where given, plain and adaptive scores are computed with an n-gram model of tokens
+        mixed in as well: with one weight, fitted on all its validation texts, and with weights by
+        context (weights.ContextWeights). By context it also joins learned weights. There are no
+        scores by context where not `can_cross_fit`.
+      learn_on: validation texts; where given, plain and adaptive scores are computed with learned
+        weights of the members as well.
 
     Returns:
       {name: scores}: "" for the plain scores, "adaptive", "learned weights (0.400, 0.600)",
       "n-gram of tokens (weight 0.123)", "n-gram of tokens by context", and these joined by " + ".
       "cross-fitted" stands in a name where a text is among the validation texts; then the weights
-      named are means over the texts.
+      named are means over the texts. "fitted on these chapters" stands beside the one weight of the
+      n-gram model where all texts are among them.
 
     Raises:
       UserError: as ensemble_nats; also validation texts that are missing, or no others than a text.
@@ -121,10 +126,8 @@ def evaluate(
     if ngram is not None:
         _require_validation(ngram)
     if learn_on is not None and not can_cross_fit(texts, learn_on):
-        raise UserError(
-            "the weights of the runs cannot be learned: no validation chapter is held out besides "
-            "what is scored"
-        )
+        why = NOT_CROSS_FITTED if learn_on else "no validation chapters are held out"
+        raise UserError(f"the weights of the runs cannot be learned: {why}")
     validation = list(ngram.validation if ngram else learn_on or ())
     if learn_on is not None and list(learn_on) != validation:
         raise ValueError("learn_on and ngram have different validation texts")
@@ -147,7 +150,8 @@ def evaluate(
         if counts:
             bases = [mix_text(one.members, _equal(members)) for one in other]
             weight = fit_weight(bases, [one.ngram for one in other])
-            name = _joined(way, f"n-gram of tokens (weight {weight:.3f})")
+            described = _described_one(weight, texts, validation)
+            name = _joined(way, f"n-gram of tokens ({described})")
             pairs = zip(found[0][way], own, strict=True)
             found[2][name] = [
                 mix_text([base, one.ngram], [1 - weight, weight]) for base, one in pairs
@@ -188,7 +192,8 @@ def evaluate_characters(
         fitted.
 
     Returns:
-      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)".
+      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)", whose name is as that
+      of the n-gram of tokens in `evaluate`.
 
     Raises:
       UserError: an n-gram mixture without texts to fit its weight on.
@@ -206,7 +211,8 @@ def evaluate_characters(
             for some in (texts, ngram.validation)
         )
         weight = fit_weight(mean(validation_nats), own_validation)
-        name = f"exact + character {model.order}-gram (weight {weight:.3f})"
+        described = _described_one(weight, texts, ngram.validation)
+        name = f"exact + character {model.order}-gram ({described})"
         ways[name] = mix([ways["exact"], own], [1 - weight, weight])
     return {way: scores(values, texts) for way, values in ways.items()}
 
@@ -327,6 +333,12 @@ def _described(weights: _Weights, rows: _Rows, validation: int) -> str:
     """The weights of members as a name shows them: means over the texts."""
     words = [f"{weight:.3f}" for weight in np.mean([weights[row] for row in rows], axis=0)]
     return ", ".join([*words, "cross-fitted"] if _crosses(rows, validation) else words)
+
+
+def _described_one(weight: float, texts: Sequence[str], validation: Sequence[str]) -> str:
+    """The one weight of an n-gram model as a name shows it."""
+    seen = ", fitted on these chapters" if set(texts) <= set(validation) else ""
+    return f"weight {weight:.3f}{seen}"
 
 
 def _joined(way: str, label: str) -> str:
