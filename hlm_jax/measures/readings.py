@@ -55,7 +55,7 @@ class Reading:
 
 
 class Counts:
-    """An n-gram model of tokens; what it says of a text is computed once.
+    """An n-gram model of tokens. Its probabilities of a text are computed once.
 
     Args:
       tokenizer: that of the neural models.
