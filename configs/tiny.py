@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
         name="muon",
         learning_rate=3e-3,
         muon_learning_rate=0.02,
+        muon_steps=3,
         schedule="linear",
         warmup_steps=20,
         weight_decay=0.0,

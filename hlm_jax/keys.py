@@ -159,6 +159,12 @@ KEYS: dict[str, Key] = {
     ),
     "optim.learning_rate": Key(3e-5, number(low=0), "Peak rate of AdamW.", RECORDED),
     "optim.muon_learning_rate": Key(0.0, number(low=0), "Peak rate of Muon.", RECORDED),
+    "optim.muon_steps": Key(
+        5,
+        whole(low=3, high=5),
+        "Newton-Schulz steps of Muon; 5 are Jordan's, 3 take less time.",
+        RECORDED,
+    ),
     "optim.schedule": Key(
         "constant", choice("constant", "cosine", "linear"), "Rate after the warm-up.", RECORDED
     ),

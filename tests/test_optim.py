@@ -21,6 +21,7 @@ OPTIONS = {
     "name": "adamw",
     "learning_rate": 0.1,
     "muon_learning_rate": 0.02,
+    "muon_steps": 3,
     "schedule": "constant",
     "warmup_steps": 0,
     "final_fraction": 0.0,
@@ -143,15 +144,16 @@ def random_grads(seed=0):
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
 
 
+@pytest.mark.parametrize("steps", [3, 4, 5])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.05)])
-def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, tolerance):
+def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, tolerance, steps):
     """Optax corrects the momentum's bias and Jordan does not: only the first steps are equal."""
     params = {"wide": {"kernel": jnp.ones((16, 48))}, "tall": {"kernel": jnp.ones((48, 16))}}
     axes = jax.tree.map(
         lambda _: optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1), params
     )
-    theirs = optax.contrib.scale_by_muon(QUINTICS, len(QUINTICS), weight_dimension_numbers=axes)
-    ours = scale_by_muon(0.95, dtype)
+    theirs = optax.contrib.scale_by_muon(QUINTICS[steps], steps, weight_dimension_numbers=axes)
+    ours = scale_by_muon(0.95, dtype, steps)
     rng = np.random.default_rng(0)
     one, two = (
         jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), params)
@@ -165,13 +167,18 @@ def test_muon_orthogonalises_as_optax_does_and_carries_nesterov_momentum(dtype, 
     np.testing.assert_allclose(found["tall"]["kernel"], expected["tall"]["kernel"], atol=tolerance)
     found, _ = ours.update(two, state, params)
     mixed = two["tall"]["kernel"] + 0.95 * (two["tall"]["kernel"] + 0.95 * one["tall"]["kernel"])
-    np.testing.assert_allclose(found["tall"]["kernel"], orthogonalise(mixed, dtype), atol=1e-6)
+    np.testing.assert_allclose(
+        found["tall"]["kernel"], orthogonalise(mixed, dtype, steps), atol=1e-6
+    )
 
 
-def test_three_quintics_bring_singular_values_nearest_to_one():
+@pytest.mark.parametrize(
+    ("steps", "low", "reached"), [(3, 0.01, (0.725, 1.275)), (4, 0.003, (0.799, 1.201))]
+)
+def test_quintics_bring_singular_values_nearest_to_one(steps, low, reached):
     """Of each step, any other quintic is further from 1 somewhere on its interval."""
-    low, high = 0.01, 1.0
-    for a, b, c in QUINTICS:
+    high = 1.0
+    for a, b, c in QUINTICS[steps]:
         x = np.geomspace(low, high, 4000)
         powers = np.stack([x, x**3, x**5], 1)
         farthest = np.abs(1 - powers @ (a, b, c)).max()
@@ -180,7 +187,7 @@ def test_three_quintics_bring_singular_values_nearest_to_one():
         best = linprog([0, 0, 0, 1], rows, bounds, bounds=[(None, None)] * 3 + [(0, None)])
         assert farthest < best.fun + 1e-3
         low, high = 1 - farthest, 1 + farthest
-    assert 0.725 < low < high < 1.275
+    assert reached[0] < low < high < reached[1]
 
 
 # Two layers of a square, a wide, another wide and a tall matrix: three shapes, of 8 matrices.

@@ -45,41 +45,50 @@ def decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
-# a, b, c of the polynomials a x + b x^3 + c x^5 of Muon's iteration, one a step. Each is the odd
-# quintic that is nearest to 1 on the interval into which those before it bring [0.01, 1] (Amsel et
-# al., "The Polar Express", arXiv 2505.16932, section 3). Together they bring it to [0.73, 1.27];
-# the five equal steps of Jordan (2024) bring it to [0.68, 1.13]. A value x below 0.01 becomes 78 x,
-# with Jordan's up to 485 x.
-QUINTICS = (
-    (8.0934, -23.6204, 17.4462),
-    (3.6366, -2.7219, 0.5365),
-    (2.6613, -1.9772, 0.4526),
-)
+# a, b, c of the polynomials a x + b x^3 + c x^5 of Muon's iteration, by their number. Those of five
+# steps are equal (Jordan 2024). Of three and of four, each is the odd quintic that is nearest to 1
+# on the interval into which those before it bring [0.01, 1] or [0.003, 1] (Amsel et al., "The Polar
+# Express", arXiv 2505.16932, section 3). Three end in [0.73, 1.27] and raise smaller values 78
+# times, four in [0.80, 1.20] and 297 times; five bring [0.003, 1] to [0.68, 1.20] and raise smaller
+# values up to 485 times.
+QUINTICS = {
+    3: ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526)),
+    4: (
+        (8.3837, -24.7659, 18.3571),
+        (4.0438, -3.0117, 0.5695),
+        (3.5103, -2.6301, 0.5261),
+        (2.4959, -1.8392, 0.4374),
+    ),
+    5: ((3.4445, -4.775, 2.0315),) * 5,
+}
 
 
-def orthogonalise(x: jax.Array, dtype) -> jax.Array:
+def orthogonalise(x: jax.Array, dtype, steps: int = 5) -> jax.Array:
     """The nearest matrix whose singular values are all about 1, by Newton-Schulz iteration.
 
-    [in, out] -> [in, out]. Singular values above a hundredth of the norm end between roughly 0.7
-    and 1.3. Operands are rounded to `dtype` and products are summed in float32.
+    [in, out] -> [in, out]. Operands are rounded to `dtype` and products are summed in float32.
+
+    Args:
+      steps: which of QUINTICS.
     """
+    quintics = jnp.asarray(QUINTICS[steps], jnp.float32)
 
     def product(spec, a, b):
         return layers.product(spec, a.astype(dtype), b.astype(dtype), jnp.float32)
 
     def closer(i, x):
-        a, b, c = jnp.asarray(QUINTICS, jnp.float32)[i]
+        a, b, c = quintics[i]
         gram = product("ik,jk->ij", x, x)
         return a * x + product("ij,jk->ik", b * gram + c * product("ij,jk->ik", gram, gram), x)
 
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     # A loop: XLA would fuse written-out steps with the transposition, and read across memory.
-    x = jax.lax.fori_loop(0, len(QUINTICS), closer, x / (jnp.linalg.norm(x) + 1e-8))
+    x = jax.lax.fori_loop(0, steps, closer, x / (jnp.linalg.norm(x) + 1e-8))
     return x.T if tall else x
 
 
-def orthogonalise_stacked(xs: list[jax.Array], dtype) -> list[jax.Array]:
+def orthogonalise_stacked(xs: list[jax.Array], dtype, steps: int = 5) -> list[jax.Array]:
     """`orthogonalise` of each [in, out], in one loop for all matrices of a shape, [N, in, out].
 
     A tall matrix joins the wide ones of its transposed shape. A GPU has few kernels to launch then,
@@ -91,12 +100,13 @@ def orthogonalise_stacked(xs: list[jax.Array], dtype) -> list[jax.Array]:
     for shape in sorted({x.shape for x in xs}):
         members = [i for i, x in enumerate(xs) if x.shape == shape]
         stack = jnp.stack([xs[i] for i in members])
-        for i, y in zip(members, jax.vmap(lambda x: orthogonalise(x, dtype))(stack), strict=True):
+        stack = jax.vmap(lambda x: orthogonalise(x, dtype, steps))(stack)
+        for i, y in zip(members, stack, strict=True):
             xs[i] = y
     return [x.T if flip else x for x, flip in zip(xs, tall, strict=True)]
 
 
-def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
+def scale_by_muon(momentum: float, dtype, steps: int = 5) -> optax.GradientTransformation:
     """Orthogonalised Nesterov momentum, scaled by sqrt(max(1, out / in)).
 
     The scale makes wide layers move as much as square ones.
@@ -104,9 +114,9 @@ def scale_by_muon(momentum: float, dtype) -> optax.GradientTransformation:
 
     def update(updates, _params):
         xs, tree = jax.tree.flatten(updates)
-        ys: Iterable[jax.Array] = (orthogonalise(x, dtype) for x in xs)
+        ys: Iterable[jax.Array] = (orthogonalise(x, dtype, steps) for x in xs)
         if jax.default_backend() == "gpu":
-            ys = orthogonalise_stacked(xs, dtype)
+            ys = orthogonalise_stacked(xs, dtype, steps)
         return jax.tree.unflatten(tree, (y * max(1.0, y.shape[1] / y.shape[0]) ** 0.5 for y in ys))
 
     return optax.chain(optax.trace(momentum, nesterov=True), optax.stateless(update))
@@ -126,6 +136,7 @@ def make_optimizer(
     name: str,
     learning_rate: float,
     muon_learning_rate: float,
+    muon_steps: int,
     schedule: str,
     warmup_steps: int,
     final_fraction: float,
@@ -145,6 +156,7 @@ def make_optimizer(
     its own rate: in an epoch of n steps a weight forgets about n x rate x `weight_decay` of itself.
 
     Args:
+      muon_steps: of Newton-Schulz, one of QUINTICS.
       grad_clip_norm: 0 does not clip.
       product_dtype: of the operands of Muon's matrix products.
 
@@ -168,7 +180,7 @@ def make_optimizer(
         )
     elif name == "muon":
         hidden = optax.chain(
-            scale_by_muon(0.95, product_dtype),
+            scale_by_muon(0.95, product_dtype, muon_steps),
             optax.add_decayed_weights(weight_decay),
             optax.scale_by_learning_rate(rate(muon_learning_rate)),
         )
