@@ -1,9 +1,9 @@
 """Models that learn from one another in turn: python scripts/chain.py --workdir runs/chain.
 
 Link 1 trains on the text, every later link on the text and on the link before it. Each is a run of
-its own in runs/chain/link-1, …; the last one is the model. A link takes as long as the config's own
-run, and with a teacher (every link but the first) a third more. The same command goes on where it
-was stopped, a larger --links goes on with more. Config keys are set as in training;
+its own in runs/chain/link-1, …; the last one is the model. The first link takes as long as the
+config's own run, each later one longer, because it also reads its teacher. The same command goes on
+where it was stopped, a larger --links goes on with more. Config keys are set as in training;
 --config.train.teacher_weight is the weight of the link before.
 """
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=first,
         allow_abbrev=False,
-        epilog="A link takes as long as the config's own run, and with a teacher a third more. "
+        epilog="Every link takes as long as the config's own run, or longer. "
         "Config keys: --config.train.teacher_weight=0.7, --config.corpus.path=BOOK.txt, …",
     )
     add = parser.add_argument

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hlm_jax.training import optim
-
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
@@ -161,9 +159,8 @@ def test_work_that_the_peer_cannot_do_is_refused(bench):
     assert "set --config.train.corrupt_inputs=0" in done.stderr
 
 
-def test_the_peers_muon_is_torchs_with_the_steps_of_ours(modules):
+def test_the_peers_iteration_is_torchs_where_all_steps_are_equal(modules):
     _, bench_torch = modules
-    assert bench_torch.QUINTICS == optim.QUINTICS
     torch.manual_seed(0)
     jordan = (3.4445, -4.775, 2.0315)
     for shape in ((48, 16), (16, 48), (32, 32)):

@@ -18,7 +18,7 @@ def test_a_profile_has_the_operations_of_the_model(command):
     overrides = [f"--config.{key}={value}" for key, value in TOY.items()]
     done = command("scripts/bench/cpu_step.py", "--json", *overrides, "--config.dtype=bfloat16")
     out = json.loads(done.stdout)
-    assert 0 < out["recorded"] <= 1
+    assert 0.5 < out["recorded"] <= 1
     rows = [row for row in out["rows"] if row["kind"] == "products"]
     assert all(row["time"] > 0 for row in rows)
     products = {row["part"]: row["gigaflops"] for row in rows}

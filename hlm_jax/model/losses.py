@@ -23,8 +23,6 @@ def token_losses(
       taught_BTV: probabilities that have a part `teacher_weight` in every target; the result is
         then the cross-entropy of the mixed target.
     """
-    if taught_BTV is None:
-        return _token_losses(logits_BTV, targets_BT, None, 0.0)
     return _token_losses(logits_BTV, targets_BT, taught_BTV, teacher_weight)
 
 

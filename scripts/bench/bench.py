@@ -223,10 +223,13 @@ def request(config, folder: str, kind: str) -> dict:
     for name in ("n_kv_head", "head_dim", "intermediate_size"):
         if model[name]:
             raise UserError(f"the PyTorch side has no model.{name}: leave it at 0")
+    from hlm_jax.training.optim import QUINTICS  # imports JAX, and asks for no device
+
     hidden = GPTConfig(**config.model).hidden_width
     return {
         "model": model | {"hidden": hidden},
         "optim": config.optim.to_dict(),
+        "quintics": QUINTICS[config.optim.muon_steps],
         "attention": config.attention,
         "kind": kind,
         "folder": folder,

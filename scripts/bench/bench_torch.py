@@ -158,19 +158,6 @@ class GPT(torch.nn.Module):
         assert set(missing) <= {"cos", "sin"}, missing
 
 
-# Of hlm_jax.training.optim, which an environment without JAX cannot import; a test compares them.
-QUINTICS = {
-    3: ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526)),
-    4: (
-        (8.3837, -24.7659, 18.3571),
-        (4.0438, -3.0117, 0.5695),
-        (3.5103, -2.6301, 0.5261),
-        (2.4959, -1.8392, 0.4374),
-    ),
-    5: ((3.4445, -4.775, 2.0315),) * 5,
-}
-
-
 def orthogonalise(grad, quintics, dtype, eps):
     """The iteration of torch.optim.Muon, with coefficients of its own in every step.
 
@@ -206,7 +193,7 @@ class Training:
         if o["name"] == "muon":
             muon_dtype = torch.float32 if self.dtype == torch.float32 else torch.bfloat16
             torch.optim._muon._zeropower_via_newtonschulz = lambda grad, _, steps, eps: (
-                orthogonalise(grad, QUINTICS[o["muon_steps"]], muon_dtype, eps)
+                orthogonalise(grad, r["quintics"], muon_dtype, eps)
             )
             self.optimizers = [
                 torch.optim.Muon(
