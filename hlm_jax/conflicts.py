@@ -33,6 +33,16 @@ def _training(values: Mapping[str, Any], need: Need) -> None:
         "set --config.optim.muon_learning_rate, for example to 0.02",
     )
     need(
+        not values["optim.cycles"] or values["train.ema_decay"],
+        "optim.cycles averages the last weights of every cycle, and train.ema_decay=0 keeps no "
+        "average: set --config.train.ema_decay, for example to 0.99",
+    )
+    need(
+        not values["optim.cycles"] or values["optim.schedule"] != "constant",
+        "optim.cycles follow a falling rate, and optim.schedule=constant does not fall: "
+        "set --config.optim.schedule=linear",
+    )
+    need(
         values["train.steps"] or values["train.epochs"],
         "train.epochs and train.steps are both 0, there is nothing to train: set one of them",
     )
@@ -70,6 +80,8 @@ def _heads(values: Mapping[str, Any], need: Need) -> None:
             f"{name} is of model.form=qwen3 only: set --config.{name}=0 or "
             "--config.model.form=qwen3",
         )
+    if values["model.form"] == "mogrifier":
+        return
     need(
         head_width or width % heads == 0,
         f"model.n_head={heads} does not divide model.n_embd={width}: "

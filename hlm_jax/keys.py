@@ -124,14 +124,18 @@ KEYS: dict[str, Key] = {
     "tokenizer.chapters": Key(
         "", chapters(), "Chapters that the vocabulary is fitted on. Empty: the training's."
     ),
-    "model.form": Key("gpt2", choice("gpt2", "qwen3"), "Architecture: that of GPT-2 or of Qwen3."),
+    "model.form": Key(
+        "gpt2",
+        choice("gpt2", "qwen3", "mogrifier"),
+        "GPT-2's, Qwen3's, or a Mogrifier LSTM, for a mixture.",
+    ),
     "model.vocab_size": Key(
         5000,
         whole(low=SMALLEST_VOCABULARY),
         "Tokens in the vocabulary, bytes and special tokens included.",
     ),
     "model.block_size": Key(256, whole(low=2), "Tokens that the model reads at once."),
-    "model.n_layer": Key(12, whole(low=1), "Transformer blocks."),
+    "model.n_layer": Key(12, whole(low=1), "Transformer blocks, or layers of an LSTM."),
     "model.n_head": Key(
         12, whole(low=1), "Attention heads; divides model.n_embd where model.head_dim is 0."
     ),
@@ -175,6 +179,12 @@ KEYS: dict[str, Key] = {
         0.0,
         number(low=0, high=1),
         "cosine and linear: the last rate, as a fraction of the peak.",
+        RECORDED,
+    ),
+    "optim.cycles": Key(
+        0,
+        whole(low=0),
+        "Cycles of the rate over the last fifth; their ends are averaged.",
         RECORDED,
     ),
     "optim.b1": Key(0.9, number(low=0, below=1), "AdamW: decay of the mean gradient.", RECORDED),
@@ -233,6 +243,11 @@ KEYS: dict[str, Key] = {
         number(low=0, below=1),
         "Decay of the weights' moving average. 0: none is kept.",
         RECORDED,
+    ),
+    "train.mtp_weight": Key(
+        0.0,
+        number(low=0),
+        "Weight of the token after the next; it is 0 from two thirds on.",
     ),
     "train.eval_every_steps": Key(1000, whole(low=1), "Steps between evaluations.", FREE),
     "train.eval_extraction": Key(

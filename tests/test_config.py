@@ -145,6 +145,7 @@ BAD = {
     "optim.schedule": ["stairs"],
     "optim.warmup_steps": ["-1"],
     "optim.final_fraction": ["1.1"],
+    "optim.cycles": ["-1", "1.5"],
     "optim.b1": ["1"],
     "optim.b2": ["1"],
     "optim.eps": ["0"],
@@ -161,6 +162,7 @@ BAD = {
     "train.teacher_weight": ["2"],
     "train.steps_per_dispatch": ["0"],
     "train.ema_decay": ["1"],
+    "train.mtp_weight": ["-0.1"],
     "train.eval_every_steps": ["0"],
     "train.eval_extraction": ["2"],
     "train.log_every_steps": ["0"],
@@ -274,6 +276,8 @@ def test_the_line_names_what_to_write(override, message):
             ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1"],
             "set --config.train.corrupt_anneal",
         ),
+        (["optim.cycles=4", "optim.schedule=linear"], "set --config.train.ema_decay"),
+        (["optim.cycles=4", "train.ema_decay=0.9"], "set --config.optim.schedule=linear"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(overrides, message):
@@ -288,6 +292,7 @@ def test_values_that_do_not_fit_together_are_refused(overrides, message):
         ["split.train=0-4, 7", "split.test=5", "split.held_out=true"],
         ["optim.name=muon", "optim.muon_learning_rate=0.02"],
         ["train.corrupt_inputs=0", "train.corrupt_final=0.1"],
+        ["optim.cycles=4", "optim.schedule=cosine", "train.ema_decay=0.9"],
         ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1", "train.corrupt_anneal=0.2"],
         ["model.n_embd=36"],
         ["corpus.convert=s2tw", "corpus.path=somewhere.txt"],

@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 from hlm_jax.errors import UserError
 from hlm_jax.training.optim import (
     QUINTICS,
+    cycle_ends,
     decay_mask,
     make_optimizer,
     make_schedule,
@@ -65,6 +66,21 @@ def test_schedules():
     assert all(np.diff(linear) < 0)
     with pytest.raises(UserError, match="constant, cosine or linear"):
         schedule(schedule="step")
+
+
+def test_cycles_of_the_rate_come_last():
+    for form, half in (("linear", 0.65), ("cosine", 0.65)):
+        rate = schedule(schedule=form, cycles=4, warmup_steps=10)
+        assert rate[0] == pytest.approx(0.1)
+        assert rate[10] == pytest.approx(1.0)
+        assert rate[45] == pytest.approx(half)
+        assert cycle_ends(4, 100) == [80, 85, 90, 95, 100]
+        for first in (80, 85, 90, 95):
+            assert rate[first] == pytest.approx(0.3)
+            assert all(np.diff(rate[first : first + 5]) < 0)
+            assert rate[first + 4] == pytest.approx(0.03)
+    assert cycle_ends(4, 8) == [6, 6, 7, 7, 8]  # a run too short for its cycles
+    assert np.isfinite(schedule(schedule="linear", cycles=4, total_steps=8)[:9]).all()
 
 
 def updates(grads=PARAMS, **changes):

@@ -47,10 +47,15 @@ def export(
       The file with the weights.
 
     Raises:
-      UserError: the folder is not empty or cannot be written, a package is missing, or the run has
-        no such form.
+      UserError: the folder is not empty or cannot be written, a package is missing, or the model
+        has no such form.
     """
     check(out, format=format, dtype=dtype, licence=licence)
+    if run.model.cfg.form == "mogrifier":
+        raise UserError(
+            "neither transformers nor llama.cpp reads a Mogrifier LSTM: export a run with "
+            "model.form=gpt2 or qwen3"
+        )
     name = run.workdir.resolve().name
     file = "model.safetensors" if format == "hf" else f"{name}-{dtype}.gguf"
     if format == "gguf":

@@ -11,7 +11,7 @@ hlm_jax/model/__init__.py.
 """
 
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import flax.struct
@@ -34,7 +34,8 @@ from hlm_jax.model.layers import (
     product,
     rotate,
 )
-from hlm_jax.model.shape import GPTConfig
+from hlm_jax.model.mogrifier import Memory, Mogrifier, init_memory
+from hlm_jax.model.shape import MTP, GPTConfig
 
 __all__ = ["GPT", "GPTConfig", "KVCache", "init_cache"]
 
@@ -58,8 +59,12 @@ class KVCache:
         return self.keys[0].shape[1]
 
 
-def init_cache(cfg: GPTConfig, batch_size: int, size: int, dtype: Any = jnp.float32) -> KVCache:
-    """An empty cache of `size` slots."""
+def init_cache(
+    cfg: GPTConfig, batch_size: int, size: int, dtype: Any = jnp.float32
+) -> KVCache | Memory:
+    """An empty cache of `size` slots; of a Mogrifier LSTM its memory, of any length."""
+    if cfg.form == "mogrifier":
+        return init_memory(cfg, batch_size)
     shape = (batch_size * cfg.n_head, size, cfg.head_width)
     # Distinct buffers: donation refuses one buffer given twice.
     return KVCache(
@@ -278,6 +283,22 @@ class Block(nn.Module):
         return x_BTD + dropout(h_BTD, self.cfg.dropout, branch[1]), kv
 
 
+class Ahead(nn.Module):
+    """What the token after the next is predicted from, [B, T, D] -> [B, T, D].
+
+    Of training alone: a part of the loss (objective.loss_fn), and nothing that a reader needs.
+    """
+
+    cfg: GPTConfig
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        norm = LayerNorm if self.cfg.form == "gpt2" else RMSNorm
+        step = Dense(self.cfg.n_embd, use_bias=False, dtype=self.dtype, name="step")
+        return norm(self.dtype, name="norm")(x_BTD + step(x_BTD))
+
+
 class GPT(nn.Module):
     """Token ids -> logits.
 
@@ -285,29 +306,32 @@ class GPT(nn.Module):
       dtype: of the operands of every matrix product; sums and all else are float32.
       attention: "xla", or "fused" where there is no cache.
       mesh: the devices over which the rows of a batch are cut; fused attention needs to know.
+      mtp: has the parameters of Ahead, "mtp", and puts what it gives among the intermediates.
     """
 
     cfg: GPTConfig
     dtype: str = "float32"
     attention: str = "xla"
     mesh: Mesh | None = None
+    mtp: bool = False
 
     @nn.compact
     def __call__(
         self,
         tokens_BT: jax.Array,
         *,
-        cache: KVCache | None = None,
+        cache: KVCache | Memory | None = None,
         start: int | jax.Array = 0,
         last_B: jax.Array | None = None,
         head_DV: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
-    ) -> tuple[jax.Array, KVCache | None]:
+    ) -> tuple[jax.Array, KVCache | Memory | None]:
         """Logits of the next token at every position.
 
         Args:
           tokens_BT: int32; ids must lie in the vocabulary (JAX does not check).
-          cache: keys and values of the positions before `start`; None attends within `tokens_BT`.
+          cache: keys and values of the positions before `start`, or the memory of the tokens before
+            these; None reads `tokens_BT` alone.
           start: the slot of tokens_BT[:, 0], a scalar or one for each row, [B]; start + T <=
             cache.size. What a row holds from there on is written over or not seen, so a row may
             end in padding: start behind its last real token next time.
@@ -323,24 +347,44 @@ class GPT(nn.Module):
             raise ValueError("dropout with a cache: pass one of cache and dropout_key")
         if cache is None and not (isinstance(start, int) and start == 0):
             raise ValueError("start without a cache: positions then count from 0")
-        cfg = self.cfg
-        batch, length = tokens_BT.shape
+        cfg, length = self.cfg, tokens_BT.shape[1]
+        initial = nn.initializers.normal(INIT_STD)
+        embedding_VD = self.param("token_embedding", initial, (cfg.vocab_size, cfg.n_embd))
+        x_BTD, seeds = embedding_VD[tokens_BT], None
+        if dropout_key is not None and cfg.dropout:
+            starts = range(0, length, query_rows(length))
+            seeds = dropout_seeds(dropout_key, cfg.n_layer, starts)
+        if cfg.form == "mogrifier":
+            lstm = Mogrifier(cfg, self.dtype, name="lstm")
+            x_BTD, memory = lstm(x_BTD, cast(Memory | None, cache), last_B, seeds)
+            cache = None if cache is None else memory
+        else:
+            x_BTD, cache = self._blocks(x_BTD, cache, start, seeds)
+        if last_B is not None:
+            x_BTD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)
+        norm = LayerNorm if cfg.form == "gpt2" else RMSNorm
+        x_BTD = norm(self.dtype, name="final_norm")(x_BTD)
+        if self.mtp:
+            self.sow("intermediates", "ahead", Ahead(cfg, self.dtype, name=MTP)(x_BTD))
+        if head_DV is None:
+            logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
+        else:
+            logits_BTV = einsum("BTD,DV->BTV", x_BTD, head_DV, self.dtype, jnp.float32)
+        return logits_BTV, cache
+
+    def _blocks(self, x_BTD, cache, start, seeds):
+        """(what the blocks of a transformer make of embedded tokens, the cache with them)."""
+        cfg, (batch, length, _) = self.cfg, x_BTD.shape
         causal = cache is None
         slot_S = jnp.arange(length if cache is None else cache.size)
         start_B1 = jnp.broadcast_to(start, (batch,))[:, None]
         position_BT = start_B1 + jnp.arange(length)
         mask_BTS = slot_S <= position_BT[:, :, None]
-
-        initial = nn.initializers.normal(INIT_STD)
-        embedding_VD = self.param("token_embedding", initial, (cfg.vocab_size, cfg.n_embd))
-        x_BTD = embedding_VD[tokens_BT]
         if cfg.form == "gpt2":
+            initial = nn.initializers.normal(INIT_STD)
             table = self.param("position_embedding", initial, (cfg.block_size, cfg.n_embd))
             x_BTD += _positions(table, position_BT, self.dtype) if causal else table[position_BT]
-        seeds = None
-        if dropout_key is not None and cfg.dropout:
-            starts = range(0, length, query_rows(length))
-            seeds = dropout_seeds(dropout_key, cfg.n_layer, starts)
+        if seeds is not None:
             x_BTD = dropout(x_BTD, cfg.dropout, seeds.embedding)
         keys, values = [], []
         for i in range(cfg.n_layer):
@@ -351,12 +395,4 @@ class GPT(nn.Module):
             if kv is not None:
                 keys.append(kv[0])
                 values.append(kv[1])
-        if last_B is not None:
-            x_BTD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)
-        norm = RMSNorm if cfg.form == "qwen3" else LayerNorm
-        x_BTD = norm(self.dtype, name="final_norm")(x_BTD)
-        if head_DV is None:
-            logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
-        else:
-            logits_BTV = einsum("BTD,DV->BTV", x_BTD, head_DV, self.dtype, jnp.float32)
-        return logits_BTV, None if cache is None else KVCache(tuple(keys), tuple(values))
+        return x_BTD, None if cache is None else KVCache(tuple(keys), tuple(values))

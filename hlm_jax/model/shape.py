@@ -4,6 +4,13 @@ import dataclasses
 from typing import Any
 
 Params = dict[str, Any]  # nested dicts of arrays, by the names of the model's submodules
+ROUNDS = 4  # in which input and output of a Mogrifier LSTM scale one another
+MTP = "mtp"  # the submodule that only training has (gpt.Ahead)
+
+
+def without_mtp(params: Params) -> Params:
+    """The parameters that a reader needs."""
+    return {name: value for name, value in params.items() if name != MTP}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,7 +18,7 @@ class GPTConfig:
     """Shape of a GPT and its rate of dropout.
 
     Attributes:
-      form: "gpt2" or "qwen3" (gpt.py describes both).
+      form: "gpt2" or "qwen3" (gpt.py describes both), or "mogrifier" (mogrifier.py).
       block_size: the most tokens that the model sees at once.
       dropout: rate at the three sites of GPT-2: embeddings, attention weights, residual branches.
       rope_theta: base of the rotary positions; form "qwen3" only.
@@ -67,6 +74,9 @@ class GPTConfig:
     def n_parameters(self) -> int:
         """The exact number of parameters; the output shares the token embedding's."""
         d, f, heads = self.n_embd, self.hidden_width, self.n_head * self.head_width
+        if self.form == "mogrifier":
+            layer = self._mogrifier_matrices + 4 * d  # three biases and a norm
+            return self.vocab_size * d + self.n_layer * layer + d
         matrices = d * self.qkv_width + heads * d
         if self.form == "gpt2":
             biases = self.qkv_width + d + f + d
@@ -83,7 +93,14 @@ class GPTConfig:
         12 x n_layer x n_head x K x block_size of attention (Chowdhery et al., arXiv 2204.02311, B).
         """
         d, products = self.n_embd, 2 if self.form == "gpt2" else 3
+        if self.form == "mogrifier":
+            return 6 * (self.n_layer * self._mogrifier_matrices + self.vocab_size * d)
         heads = self.n_head * self.head_width
         weights = self.n_layer * d * (self.qkv_width + heads + products * self.hidden_width)
         attention = 12 * self.n_layer * heads * self.block_size
         return 6 * (weights + self.vocab_size * d) + attention
+
+    @property
+    def _mogrifier_matrices(self) -> int:
+        """Weights in the matrices of a layer: of the rounds, the gates and the projection."""
+        return (ROUNDS + 6 + 1) * self.n_embd**2

@@ -107,6 +107,8 @@ def _no_fused_attention(cfg: GPTConfig, dtype: str) -> str:
     on a GPU the function without dropout runs through XLA.
     """
     device, width = jax.devices()[0], cfg.head_width
+    if cfg.form == "mogrifier":
+        return "a Mogrifier LSTM has no attention"
     if device.platform != "gpu":
         return "the fused kernel with dropout needs a GPU" if cfg.dropout else ""
     capability = _capability(device)

@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from hlm_jax import checkpoint
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.shape import GPTConfig, Params
+from hlm_jax.model.shape import GPTConfig, Params, without_mtp
 from hlm_jax.training import optim
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.material import Material
 from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_whole, put_windows
-from hlm_jax.training.objective import corruption_schedule
+from hlm_jax.training.objective import ahead_schedule, corruption_schedule
 from hlm_jax.training.step import (
     TrainState,
     abstract_state,
@@ -58,7 +58,7 @@ class Program:
         The average where one is kept. Every process must call it: the arrays are gathered.
         """
         params = state.params if state.ema_params is None else state.ema_params
-        return local_copy(params, self.mesh)
+        return local_copy(without_mtp(params), self.mesh)
 
     def load(self, material: Material, first: int, end: int) -> jax.Array:
         """The windows of steps first..end on the devices, int32 [M, B, L]."""
@@ -87,12 +87,12 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     dtype, dtype_reason = resolve_dtype(config.dtype)
     rows = train.batch_size // parts
     attention, attention_reason = resolve_attention(config.attention, cfg, dtype, rows)
-    trained = GPT(cfg, dtype, attention, mesh)
+    trained = GPT(cfg, dtype, attention, mesh, mtp=train.mtp_weight > 0)
     total_steps = material.total_steps
     optimizer, learning_rate = optim.make_optimizer(
         **config.optim, total_steps=total_steps, product_dtype=dtype
     )
-    teachers = _teachers(config, material, dtype)
+    teachers, cycles = _teachers(config, material, dtype), config.optim.cycles
     step = make_step(
         trained,
         optimizer,
@@ -107,6 +107,8 @@ def build_program(config: ConfigDict, material: Material) -> Program:
         ),
         teachers=tuple(teacher for teacher, _ in teachers),
         teacher_weight=train.teacher_weight,
+        ahead=ahead_schedule(train.mtp_weight, total_steps),
+        cycle_ends=optim.cycle_ends(cycles, total_steps)[1:] if cycles else (),
     )
     teacher_params = [put_whole(params, mesh) for _, params in teachers]
     root = jax.random.key(config.seed)
@@ -114,9 +116,10 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
 
     def begin(params: Params | None) -> TrainState:
+        key = jax.random.fold_in(root, 0)
         if params is None:
-            return init_state(trained, optimizer, jax.random.fold_in(root, 0), **common)
-        return init_state_from(params, trained, optimizer, **common)
+            return init_state(trained, optimizer, key, **common)
+        return init_state_from(params, trained, optimizer, key, **common)
 
     kind, plural = jax.devices()[0].device_kind, "s" if mesh.size > 1 else ""
     return Program(

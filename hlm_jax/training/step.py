@@ -1,7 +1,7 @@
 """The training state and its jitted step, as pure functions of arrays. No I/O, no config."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.shape import Params
+from hlm_jax.model.shape import MTP, Params
 from hlm_jax.training.mesh import BATCH_AXES, replicated, shardings
-from hlm_jax.training.objective import loss_fn, taught
+from hlm_jax.training.objective import ahead_loss, loss_and_state, taught
 
 
 @flax.struct.dataclass
@@ -48,16 +48,19 @@ class TrainState:
     step: jax.Array
     params: Params
     opt_state: optax.OptState
-    ema_params: Params | None  # the average of the weights; None where none is kept
+    ema_params: Params | None  # an average of the weights (averaging); None where none is kept
     loss_scale: LossScale | None  # None except in float16
 
 
 def fresh_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float) -> TrainState:
     """The state before step 0, as a function of the key alone."""
+    return state_of(_fresh_params(model, key), model, optimizer, ema_decay=ema_decay)
+
+
+def _fresh_params(model: GPT, key: jax.Array) -> Params:
     # The parameters are those of any attention, and a fused one may ask for a card.
     plain = model.clone(attention="xla")
-    params = plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-    return state_of(params, model, optimizer, ema_decay=ema_decay)
+    return plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def state_of(params: Params, model: GPT, optimizer, *, ema_decay: float) -> TrainState:
@@ -85,16 +88,46 @@ def init_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float, mesh:
     return jax.jit(fresh, out_shardings=layout)(key)
 
 
-def init_state_from(params: Params, model: GPT, optimizer, *, ema_decay: float, mesh: Mesh):
-    """A TrainState over the mesh with these weights (numpy) and a new optimizer."""
-    fresh = functools.partial(state_of, model=model, optimizer=optimizer, ema_decay=ema_decay)
+def init_state_from(
+    params: Params, model: GPT, optimizer, key: jax.Array, *, ema_decay: float, mesh: Mesh
+):
+    """A TrainState over the mesh with these weights (numpy) and a new optimizer.
+
+    What only training has (GPT.mtp) is as fresh_state draws it.
+    """
+
+    def state(params, key):
+        if model.mtp:
+            params = {MTP: _fresh_params(model, key)[MTP]} | params
+        return state_of(params, model, optimizer, ema_decay=ema_decay)
+
     layout = _layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
-    return jax.jit(fresh, out_shardings=layout)(params)
+    return jax.jit(state, out_shardings=layout)(params, key)
 
 
 def _layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh) -> TrainState:
     abstract = abstract_state(model, optimizer, ema_decay=ema_decay, mesh=mesh)
     return jax.tree.map(lambda x: x.sharding, abstract)
+
+
+def averaging(step: jax.Array, ema_decay: float, cycle_ends: Sequence[int] = ()) -> jax.Array:
+    """What the average of the weights keeps of itself after step `step`, counted from 0.
+
+    Until the rate's first cycle has ended it is a moving average. From then on it moves at the ends
+    of cycles alone, and is the mean of the weights there, each weighing twice the one before.
+
+    Args:
+      cycle_ends: steps done at the end of every cycle; empty without cycles.
+    """
+    # Early on the average follows the weights closely, to forget their random beginning.
+    decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
+    if not cycle_ends:
+        return decay
+    ends = jnp.asarray(cycle_ends)
+    weights = 2.0 ** jnp.arange(len(ends))
+    kept = 1 - weights / jnp.cumsum(weights)  # nothing at the first end
+    kept = jnp.where(step + 1 == ends, kept, 1.0).min()
+    return jnp.where(step + 1 < ends[0], decay, kept)
 
 
 def make_step(
@@ -107,6 +140,8 @@ def make_step(
     corruption: Callable | None = None,
     teachers: tuple[GPT, ...] = (),
     teacher_weight: float = 0.0,
+    ahead: Callable | None = None,
+    cycle_ends: Sequence[int] = (),
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted `step(state, windows_MBL, key, *teacher_params) -> (state, metrics)` of M steps.
 
@@ -118,38 +153,44 @@ def make_step(
     Args:
       grad_accum_steps: into how many parts a batch is cut; their gradients are averaged.
       ema_decay: decay of the average of the weights in a step; 0 keeps none.
+      cycle_ends: as in averaging.
       corruption: step -> fraction of the inputs to replace, or None.
       teachers, teacher_weight: as in objective.loss_fn.
+      ahead: step -> weight of the token after the next, for a model with mtp, or None.
     """
 
-    def gradients(params, windows_BL, key, scale, rate, teacher_params):
+    def gradients(params, windows_BL, key, scale, rate, ahead_weight, teacher_params):
         def scaled(params, windows_BL, key):
-            taught_BTV = taught(teachers, teacher_params, windows_BL)
-            loss = loss_fn(params, model, windows_BL, key, rate, taught_BTV, teacher_weight)
-            return loss * scale
+            teaching = taught(teachers, teacher_params, windows_BL), teacher_weight
+            loss, ahead_BTD = loss_and_state(params, model, windows_BL, key, rate, *teaching)
+            minimised = loss
+            if ahead_BTD is not None:
+                minimised += ahead_loss(ahead_BTD, params, model.dtype, windows_BL, ahead_weight)
+            return minimised * scale, loss
 
+        gradient = jax.grad(scaled, has_aux=True)
         if grad_accum_steps == 1:
-            loss, grads = jax.value_and_grad(scaled)(params, windows_BL, key)
+            grads, loss = gradient(params, windows_BL, key)
         else:
             # Strided, so that every part holds rows of every device and no row moves.
             parts = windows_BL.reshape(-1, grad_accum_steps, windows_BL.shape[-1]).swapaxes(0, 1)
 
             def add(total, part_and_number):
                 part, number = part_and_number
-                part_key = jax.random.fold_in(key, number)
-                one = jax.value_and_grad(scaled)(params, part, part_key)
+                one = gradient(params, part, jax.random.fold_in(key, number))
                 return jax.tree.map(jnp.add, total, one), None
 
-            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-            (loss, grads), _ = jax.lax.scan(add, zero, (parts, jnp.arange(grad_accum_steps)))
+            zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
+            (grads, loss), _ = jax.lax.scan(add, zero, (parts, jnp.arange(grad_accum_steps)))
         factor = 1.0 / (grad_accum_steps * scale)
-        return loss * factor, jax.tree.map(lambda g: g * factor, grads)
+        return loss / grad_accum_steps, jax.tree.map(lambda g: g * factor, grads)
 
     def one_step(state: TrainState, windows_BL, key, teacher_params):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        rate = corruption and corruption(state.step)
-        step_key = jax.random.fold_in(key, state.step)
-        loss, grads = gradients(state.params, windows_BL, step_key, scale, rate, teacher_params)
+        rate, weight = (f and f(state.step) for f in (corruption, ahead))
+        key = jax.random.fold_in(key, state.step)
+        of = state.params, windows_BL, key, scale
+        loss, grads = gradients(*of, rate, weight, teacher_params)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -161,8 +202,7 @@ def make_step(
             loss_scale, skipped = state.loss_scale.update(finite), 1 - finite.astype(jnp.int32)
         ema = state.ema_params
         if ema_decay:
-            # Early on the average follows the weights closely, to forget their random beginning.
-            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            decay = averaging(state.step, ema_decay, cycle_ends)
             ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, ema, params)
         scale = jnp.float32(scale)
         metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": scale}
