@@ -43,6 +43,15 @@ def _training(values: Mapping[str, Any], need: Need) -> None:
         "set --config.optim.schedule=linear",
     )
     need(
+        not values["optim.cycles"] or not values["optim.final_fraction"],
+        "optim.cycles has last rates of its own: set --config.optim.final_fraction=0",
+    )
+    need(
+        not values["optim.cycles"] or not values["train.patience"],
+        "with optim.cycles scores change at the ends of cycles alone, and train.patience would "
+        "stop between them: set --config.train.patience=0",
+    )
+    need(
         values["train.steps"] or values["train.epochs"],
         "train.epochs and train.steps are both 0, there is nothing to train: set one of them",
     )
@@ -81,6 +90,15 @@ def _heads(values: Mapping[str, Any], need: Need) -> None:
             "--config.model.form=qwen3",
         )
     if values["model.form"] == "mogrifier":
+        need(
+            values["mesh.fsdp"] == 1,
+            "a Mogrifier LSTM would gather its weights at every token: set --config.mesh.fsdp=1",
+        )
+        need(
+            not values["model.intermediate_size"],
+            "model.intermediate_size is of an MLP, and a Mogrifier LSTM has none: "
+            "set --config.model.intermediate_size=0",
+        )
         return
     need(
         head_width or width % heads == 0,

@@ -185,7 +185,6 @@ KEYS: dict[str, Key] = {
         0,
         whole(low=0),
         "Cycles of the rate over the last fifth; their ends are averaged.",
-        RECORDED,
     ),
     "optim.b1": Key(0.9, number(low=0, below=1), "AdamW: decay of the mean gradient.", RECORDED),
     "optim.b2": Key(

@@ -224,7 +224,7 @@ def test_a_number_too_large_for_a_float_is_refused():
         ("optim.schedule=stairs", "optim.schedule=stairs: use constant, cosine or linear"),
         ("dtype=int4", "dtype=int4: use auto, float32, bfloat16 or float16"),
         ("attention=x", "attention=x: use auto, xla or fused"),
-        ("model.form=gpt5", "model.form=gpt5: use gpt2 or qwen3"),
+        ("model.form=gpt5", "model.form=gpt5: use gpt2, qwen3 or mogrifier"),
         ("sample.top_p=7", "sample.top_p=7.0 must lie in [0, 1]"),
         ("sample.top_p=7", "for example --config.sample.top_p=0.9"),
         ("sample.prompt=  ", "must be Unicode text, and not white space alone"),
@@ -257,6 +257,9 @@ def test_the_line_names_what_to_write(override, message):
     assert message in refusal(override)
 
 
+CYCLES = ["optim.cycles=4", "optim.schedule=linear", "train.ema_decay=0.9"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -278,6 +281,10 @@ def test_the_line_names_what_to_write(override, message):
         ),
         (["optim.cycles=4", "optim.schedule=linear"], "set --config.train.ema_decay"),
         (["optim.cycles=4", "train.ema_decay=0.9"], "set --config.optim.schedule=linear"),
+        ([*CYCLES, "train.patience=2", "split.held_out=true"], "set --config.train.patience=0"),
+        ([*CYCLES, "optim.final_fraction=0.1"], "set --config.optim.final_fraction=0"),
+        (["model.form=mogrifier", "mesh.fsdp=2"], "set --config.mesh.fsdp=1"),
+        (["model.form=mogrifier", "model.intermediate_size=77"], "set --config.model.interm"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(overrides, message):
@@ -293,6 +300,7 @@ def test_values_that_do_not_fit_together_are_refused(overrides, message):
         ["optim.name=muon", "optim.muon_learning_rate=0.02"],
         ["train.corrupt_inputs=0", "train.corrupt_final=0.1"],
         ["optim.cycles=4", "optim.schedule=cosine", "train.ema_decay=0.9"],
+        ["model.form=mogrifier", "model.n_embd=50", "model.n_head=12"],
         ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1", "train.corrupt_anneal=0.2"],
         ["model.n_embd=36"],
         ["corpus.convert=s2tw", "corpus.path=somewhere.txt"],

@@ -1,4 +1,4 @@
-"""Autoregressive generation of token ids: prefill and decoding with a KV cache.
+"""Autoregressive generation of token ids: prefill and decoding with a KV cache or a memory.
 
 Every row is a function of its own prompt and SamplingParams: the same seed gives the same tokens in
 any batch, however the work is cut into dispatches, and whichever rows join or leave meanwhile.
@@ -16,6 +16,7 @@ import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT, KVCache, init_cache
+from hlm_jax.model.mogrifier import Memory
 from hlm_jax.model.sampling import SamplingArrays, SamplingParams, draw, samples
 from hlm_jax.model.shape import Params
 
@@ -46,7 +47,7 @@ class Block(NamedTuple):
 class State(NamedTuple):
     """What decoding carries from token to token, on the device; R rows."""
 
-    cache: KVCache
+    cache: KVCache | Memory
     logits_RV: jax.Array  # of the next token
     seen_RV: jax.Array  # tokens of the prompt and after it
     state_R: jax.Array  # of the automaton

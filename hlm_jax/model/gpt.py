@@ -1,5 +1,7 @@
 """The GPT: two published forms, GPT-2 and Qwen3, as one Flax Linen module with a KV cache.
 
+A third form, "mogrifier", has the layers of an LSTM between embedding and output (mogrifier.py).
+
 "gpt2" (Radford et al. 2019): learned positions, LayerNorm before each branch, biases, one product
 for queries, keys and values, tanh GELU, tied output.
 "qwen3" (Yang et al., arXiv 2505.09388): RMSNorm before each branch, rotary positions, RMS-normed
@@ -286,7 +288,7 @@ class Block(nn.Module):
 class Ahead(nn.Module):
     """What the token after the next is predicted from, [B, T, D] -> [B, T, D].
 
-    Of training alone: a part of the loss (objective.loss_fn), and nothing that a reader needs.
+    Of training alone: a part of what is minimised (objective.ahead_loss), and no reader needs it.
     """
 
     cfg: GPTConfig
@@ -334,7 +336,8 @@ class GPT(nn.Module):
             these; None reads `tokens_BT` alone.
           start: the slot of tokens_BT[:, 0], a scalar or one for each row, [B]; start + T <=
             cache.size. What a row holds from there on is written over or not seen, so a row may
-            end in padding: start behind its last real token next time.
+            end in padding: start behind its last real token next time. A Mogrifier LSTM needs no
+            slots, and keeps padding out of its memory by `last_B` alone.
           last_B: only the logits that follow this token of each row are returned, [B, 1, V].
           head_DV: the transposed embedding, where the caller keeps one: a CPU multiplies a few rows
             by it in half the time.
@@ -355,6 +358,8 @@ class GPT(nn.Module):
             starts = range(0, length, query_rows(length))
             seeds = dropout_seeds(dropout_key, cfg.n_layer, starts)
         if cfg.form == "mogrifier":
+            if seeds is not None:
+                x_BTD = dropout(x_BTD, cfg.dropout, seeds.embedding)
             lstm = Mogrifier(cfg, self.dtype, name="lstm")
             x_BTD, memory = lstm(x_BTD, cast(Memory | None, cache), last_B, seeds)
             cache = None if cache is None else memory

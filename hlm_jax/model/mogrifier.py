@@ -1,7 +1,8 @@
 """The Mogrifier LSTM (Melis et al., arXiv 1909.01792) in pre-norm residual layers.
 
-It remembers a text in two vectors for each layer, where a transformer keeps keys and values of
-every token. So it errs elsewhere, and the two predict better together (docs/method.md).
+The paper's input gate is at most one minus the forget gate; here it is exactly that. An LSTM
+remembers a text in two vectors for each layer, where a transformer keeps keys and values of every
+token. So it errs elsewhere, and the two predict better together (docs/lab/28-fewer-bits.md).
 """
 
 import functools
@@ -102,8 +103,9 @@ class Kernel(nn.Module):
 def recurrence(dtype, weights, bias_G, x_TBD, h_BD, c_BD):
     """The outputs and the cells after every token, [T, B, D] each.
 
-    Its derivative by the matrices is written out: a product over all tokens at once. Autodiff would
-    add to every matrix's gradient at every token, and so read and write all of them.
+    Its derivative by the weights is written out: a product or a sum over all tokens at once.
+    Autodiff would add to every matrix's gradient at every token, and so read and write all of them;
+    several devices would add theirs together at every token.
 
     Args:
       weights: {name: matrix}, of ROUNDS rounds and of the gates.
@@ -111,23 +113,24 @@ def recurrence(dtype, weights, bias_G, x_TBD, h_BD, c_BD):
       h_BD, c_BD: output and cell before the first token.
     """
     zeros = _zeros(weights, x_TBD)
-    return _scan(dtype, weights, zeros, bias_G, x_TBD, h_BD, c_BD)[0]
+    return _scan(dtype, weights, bias_G, zeros, x_TBD, h_BD, c_BD)[0]
 
 
 def _forward(dtype, weights, bias_G, *rest):
-    scan = functools.partial(_scan, dtype, weights)
-    found, pull, operands = jax.vjp(scan, _zeros(weights, rest[0]), bias_G, *rest, has_aux=True)
+    scan = functools.partial(_scan, dtype, weights, bias_G)
+    found, pull, operands = jax.vjp(scan, _zeros(weights, rest[0]), *rest, has_aux=True)
     return found, (pull, operands)
 
 
 def _backward(dtype, saved, gradient):
     pull, operands = saved
     products, *others = pull(gradient)
+    bias_G = products[GATES_X].sum(axis=(0, 1))
     spec = "TBI,TBO->IO"
     weights = {
         name: einsum(spec, operands[name], products[name], dtype, jnp.float32) for name in operands
     }
-    return weights, *others
+    return weights, bias_G, *others
 
 
 recurrence.defvjp(_forward, _backward)
@@ -138,7 +141,7 @@ def _zeros(weights, x_TBD):
     return {name: jnp.zeros((*x_TBD.shape[:2], w.shape[1])) for name, w in weights.items()}
 
 
-def _scan(dtype, weights, added, bias_G, x_TBD, h_BD, c_BD):
+def _scan(dtype, weights, bias_G, added, x_TBD, h_BD, c_BD):
     """((outputs, cells), what every matrix was multiplied by at every token, {name: [T, B, D]})."""
 
     def step(carry, inputs):

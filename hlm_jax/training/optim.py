@@ -20,8 +20,17 @@ CYCLIC, CYCLE_PEAK, CYCLE_END = 0.2, 0.3, 0.03
 
 
 def cycle_ends(cycles: int, total_steps: int) -> list[int]:
-    """Steps done where the first cycle begins and where each one ends, the last at total_steps."""
+    """Steps done where the first cycle begins and where each one ends, the last at total_steps.
+
+    Raises:
+      UserError: a cycle would have fewer than two steps.
+    """
     begin = round((1 - CYCLIC) * total_steps)
+    if total_steps - begin < 2 * cycles:
+        raise UserError(
+            f"optim.cycles={cycles}: the last fifth of {total_steps} steps has no two steps for "
+            f"each; set --config.optim.cycles to {(total_steps - begin) // 2} or less"
+        )
     return [begin + (total_steps - begin) * k // cycles for k in range(cycles + 1)]
 
 
@@ -38,8 +47,8 @@ def make_schedule(
 
     Args:
       schedule: "constant", "cosine" or "linear".
-      cycles: with some, `schedule` falls only to CYCLE_PEAK, and the last steps are cycles in which
-        the rate falls from there to CYCLE_END (Izmailov et al., arXiv 1803.05407).
+      cycles: with some, `schedule` falls to CYCLE_PEAK x peak, and the last steps are cycles in
+        which the rate falls from there to CYCLE_END x peak (Izmailov et al., arXiv 1803.05407).
     """
     if cycles:
         ends = cycle_ends(cycles, total_steps)
@@ -51,7 +60,7 @@ def make_schedule(
             total_steps=ends[0],
         )
         first, last = CYCLE_PEAK * peak, CYCLE_END * peak
-        each = [optax.linear_schedule(first, last, max(1, b - a - 1)) for a, b in pairwise(ends)]
+        each = [optax.linear_schedule(first, last, b - a - 1) for a, b in pairwise(ends)]
         return optax.join_schedules([falling, *each], ends[:-1])
     warmup = min(warmup_steps, total_steps)
     rest = max(1, total_steps - warmup)

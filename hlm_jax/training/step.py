@@ -114,7 +114,8 @@ def averaging(step: jax.Array, ema_decay: float, cycle_ends: Sequence[int] = ())
     """What the average of the weights keeps of itself after step `step`, counted from 0.
 
     Until the rate's first cycle has ended it is a moving average. From then on it moves at the ends
-    of cycles alone, and is the mean of the weights there, each weighing twice the one before.
+    of cycles alone, and is the mean of the weights there, each weighing twice the one before. Where
+    a run with another total_steps went before, its average stands for the ends it has passed.
 
     Args:
       cycle_ends: steps done at the end of every cycle; empty without cycles.
@@ -124,8 +125,7 @@ def averaging(step: jax.Array, ema_decay: float, cycle_ends: Sequence[int] = ())
     if not cycle_ends:
         return decay
     ends = jnp.asarray(cycle_ends)
-    weights = 2.0 ** jnp.arange(len(ends))
-    kept = 1 - weights / jnp.cumsum(weights)  # nothing at the first end
+    kept = 1 - 1 / (2 - 0.5 ** jnp.arange(len(ends)))  # 0 at the first end, 1/3, 3/7, …
     kept = jnp.where(step + 1 == ends, kept, 1.0).min()
     return jnp.where(step + 1 < ends[0], decay, kept)
 
@@ -147,7 +147,8 @@ def make_step(
 
     The given state is donated. The batch is cut over all devices and the loss is a mean over all of
     it, so XLA sums the gradients across devices. Dropout's key is fold_in(key, state.step), so a
-    resumed run repeats the masks. Metrics are arrays [M]: "loss" in nats per token, "grad_norm",
+    resumed run repeats the masks. Metrics are arrays [M]: "loss" of the next token in nats,
+    "grad_norm" of all that is minimised,
     "skipped" (1 where float16 gradients overflowed and nothing moved) and "loss_scale".
 
     Args:

@@ -220,6 +220,8 @@ def main() -> None:
 def request(config, folder: str, kind: str) -> dict:
     """What both workers are told about the work, on a device of this kind."""
     model = config.model.to_dict()
+    if model["form"] == "mogrifier":
+        raise UserError("the PyTorch side has no Mogrifier LSTM: time a config of another form")
     for name in ("n_kv_head", "head_dim", "intermediate_size"):
         if model[name]:
             raise UserError(f"the PyTorch side has no model.{name}: leave it at 0")

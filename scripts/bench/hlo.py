@@ -321,6 +321,8 @@ def _part(op_name: str) -> str:
     names = (
         ("attention/qkv", "attention projections"),
         ("attention/out", "attention projections"),
+        ("mtp", "loss and optimizer"),
+        ("/lstm/", "LSTM"),
         ("_norm", "norms"),
         ("attention", "attention core"),
         ("mlp", "MLP"),

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT, Block, GPTConfig, KVCache, init_cache
 from hlm_jax.model.layers import LayerNorm, RMSNorm, einsum
 from hlm_jax.model.shape import Params
@@ -142,9 +141,6 @@ class Reader:
       width: new tokens of a text in one call.
       slots: of a text's cache to begin with; it grows where hypotheses need more.
       live: the nodes of a text that may still get children.
-
-    Raises:
-      UserError: the model has no cache of keys and values.
     """
 
     def __init__(
@@ -158,11 +154,6 @@ class Reader:
         slots: int,
         live: Callable[[int], Iterable[Node]],
     ):
-        if model.cfg.form == "mogrifier":
-            raise UserError(
-                "sums over all segmentations read many hypotheses from one cache of keys and "
-                "values, and a Mogrifier LSTM has none: measure it by tokens"
-            )
         block = model.cfg.block_size
         self._block, self._kept = block, block - max(1, block // 2)
         self._program = _program(model, texts, width, slots)
