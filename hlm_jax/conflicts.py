@@ -33,25 +33,6 @@ def _training(values: Mapping[str, Any], need: Need) -> None:
         "set --config.optim.muon_learning_rate, for example to 0.02",
     )
     need(
-        not values["optim.cycles"] or values["train.ema_decay"],
-        "optim.cycles averages the last weights of every cycle, and train.ema_decay=0 keeps no "
-        "average: set --config.train.ema_decay, for example to 0.99",
-    )
-    need(
-        not values["optim.cycles"] or values["optim.schedule"] != "constant",
-        "optim.cycles follow a falling rate, and optim.schedule=constant does not fall: "
-        "set --config.optim.schedule=linear",
-    )
-    need(
-        not values["optim.cycles"] or not values["optim.final_fraction"],
-        "optim.cycles has last rates of its own: set --config.optim.final_fraction=0",
-    )
-    need(
-        not values["optim.cycles"] or not values["train.patience"],
-        "with optim.cycles scores change at the ends of cycles alone, and train.patience would "
-        "stop between them: set --config.train.patience=0",
-    )
-    need(
         values["train.steps"] or values["train.epochs"],
         "train.epochs and train.steps are both 0, there is nothing to train: set one of them",
     )

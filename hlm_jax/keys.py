@@ -181,11 +181,6 @@ KEYS: dict[str, Key] = {
         "cosine and linear: the last rate, as a fraction of the peak.",
         RECORDED,
     ),
-    "optim.cycles": Key(
-        0,
-        whole(low=0),
-        "Cycles of the rate over the last fifth; their ends are averaged.",
-    ),
     "optim.b1": Key(0.9, number(low=0, below=1), "AdamW: decay of the mean gradient.", RECORDED),
     "optim.b2": Key(
         0.999, number(low=0, below=1), "AdamW: decay of the mean squared gradient.", RECORDED

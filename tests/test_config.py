@@ -145,7 +145,6 @@ BAD = {
     "optim.schedule": ["stairs"],
     "optim.warmup_steps": ["-1"],
     "optim.final_fraction": ["1.1"],
-    "optim.cycles": ["-1", "1.5"],
     "optim.b1": ["1"],
     "optim.b2": ["1"],
     "optim.eps": ["0"],
@@ -257,9 +256,6 @@ def test_the_line_names_what_to_write(override, message):
     assert message in refusal(override)
 
 
-CYCLES = ["optim.cycles=4", "optim.schedule=linear", "train.ema_decay=0.9"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -279,10 +275,6 @@ CYCLES = ["optim.cycles=4", "optim.schedule=linear", "train.ema_decay=0.9"]
             ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1"],
             "set --config.train.corrupt_anneal",
         ),
-        (["optim.cycles=4", "optim.schedule=linear"], "set --config.train.ema_decay"),
-        (["optim.cycles=4", "train.ema_decay=0.9"], "set --config.optim.schedule=linear"),
-        ([*CYCLES, "train.patience=2", "split.held_out=true"], "set --config.train.patience=0"),
-        ([*CYCLES, "optim.final_fraction=0.1"], "set --config.optim.final_fraction=0"),
         (["model.form=mogrifier", "mesh.fsdp=2"], "set --config.mesh.fsdp=1"),
         (["model.form=mogrifier", "model.intermediate_size=77"], "set --config.model.interm"),
     ],
@@ -299,7 +291,6 @@ def test_values_that_do_not_fit_together_are_refused(overrides, message):
         ["split.train=0-4, 7", "split.test=5", "split.held_out=true"],
         ["optim.name=muon", "optim.muon_learning_rate=0.02"],
         ["train.corrupt_inputs=0", "train.corrupt_final=0.1"],
-        ["optim.cycles=4", "optim.schedule=cosine", "train.ema_decay=0.9"],
         ["model.form=mogrifier", "model.n_embd=50", "model.n_head=12"],
         ["train.corrupt_inputs=0.2", "train.corrupt_final=0.1", "train.corrupt_anneal=0.2"],
         ["model.n_embd=36"],

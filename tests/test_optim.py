@@ -8,7 +8,6 @@ from scipy.optimize import linprog
 from hlm_jax.errors import UserError
 from hlm_jax.training.optim import (
     QUINTICS,
-    cycle_ends,
     decay_mask,
     make_optimizer,
     make_schedule,
@@ -66,22 +65,6 @@ def test_schedules():
     assert all(np.diff(linear) < 0)
     with pytest.raises(UserError, match="constant, cosine or linear"):
         schedule(schedule="step")
-
-
-def test_cycles_of_the_rate_come_last():
-    for form, quarter in (("linear", 0.825), ("cosine", 0.3 + 0.7 * (1 + 0.5**0.5) / 2)):
-        rate = schedule(schedule=form, cycles=4, warmup_steps=10)
-        assert rate[0] == pytest.approx(0.1)
-        assert rate[10] == pytest.approx(1.0)
-        assert rate[28] == pytest.approx(quarter, rel=0.02)
-        assert cycle_ends(4, 100) == [80, 85, 90, 95, 100]
-        for first in (80, 85, 90, 95):
-            assert rate[first] == pytest.approx(0.3)
-            assert all(np.diff(rate[first : first + 5]) < 0)
-            assert rate[first + 4] == pytest.approx(0.03)
-    assert cycle_ends(3, 34) == [27, 29, 31, 34]
-    with pytest.raises(UserError, match=r"set --config\.optim\.cycles to 3 or less"):
-        cycle_ends(4, 34)
 
 
 def updates(grads=PARAMS, **changes):

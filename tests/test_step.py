@@ -15,7 +15,7 @@ from hlm_jax.model.losses import token_losses
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.mesh import local_copy, make_mesh
 from hlm_jax.training.objective import corrupt, corruption_schedule, loss_fn, taught
-from hlm_jax.training.step import LossScale, abstract_state, averaging, init_state, make_step
+from hlm_jax.training.step import LossScale, abstract_state, init_state, make_step
 from scripts.bench import gpu_program
 
 CFG = GPTConfig(
@@ -306,18 +306,6 @@ def test_the_average_of_the_weights_follows_them():
         expected = decay * expected + (1 - decay) * np.asarray(state.params["token_embedding"])
     np.testing.assert_allclose(state.ema_params["token_embedding"], expected, atol=1e-6)
     assert run(n_steps=1)[1].ema_params is None
-
-
-def test_with_cycles_it_is_the_mean_of_the_weights_at_their_ends_the_last_ones_weighing_most():
-    ends = [3, 5, 6]
-    kept = [float(averaging(jnp.int32(step), 0.9, ends)) for step in range(6)]
-    assert kept[:2] == pytest.approx([1 / 10, 2 / 11])  # as without cycles
-    assert kept[3] == 1.0
-    weights, average = np.random.default_rng(0).normal(size=6), 0.0
-    for keep, weight in zip(kept, weights, strict=True):
-        average = keep * average + (1 - keep) * weight
-    at_ends = weights[np.array(ends) - 1]
-    assert average == pytest.approx(np.average(at_ends, weights=[1, 2, 4]), rel=1e-6)
 
 
 def test_the_abstract_state_is_the_states_shapes_and_layout():

@@ -4,7 +4,6 @@ Optax does the work, except for Muon's matrix products.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -14,25 +13,6 @@ import optax
 from hlm_jax.errors import UserError
 from hlm_jax.model import layers
 
-# The cycles of a rate: the last part of the steps, and the first and last rate of each, as parts of
-# the peak.
-CYCLIC, CYCLE_PEAK, CYCLE_END = 0.2, 0.3, 0.03
-
-
-def cycle_ends(cycles: int, total_steps: int) -> list[int]:
-    """Steps done where the first cycle begins and where each one ends, the last at total_steps.
-
-    Raises:
-      UserError: a cycle would have fewer than two steps.
-    """
-    begin = round((1 - CYCLIC) * total_steps)
-    if total_steps - begin < 2 * cycles:
-        raise UserError(
-            f"optim.cycles={cycles}: the last fifth of {total_steps} steps has no two steps for "
-            f"each; set --config.optim.cycles to {(total_steps - begin) // 2} or less"
-        )
-    return [begin + (total_steps - begin) * k // cycles for k in range(cycles + 1)]
-
 
 def make_schedule(
     *,
@@ -41,27 +21,12 @@ def make_schedule(
     warmup_steps: int,
     final_fraction: float,
     total_steps: int,
-    cycles: int = 0,
 ) -> Callable:
     """step -> learning rate: linear warm-up, then `schedule` to peak x final_fraction.
 
     Args:
       schedule: "constant", "cosine" or "linear".
-      cycles: with some, `schedule` falls to CYCLE_PEAK x peak, and the last steps are cycles in
-        which the rate falls from there to CYCLE_END x peak (Izmailov et al., arXiv 1803.05407).
     """
-    if cycles:
-        ends = cycle_ends(cycles, total_steps)
-        falling = make_schedule(
-            schedule=schedule,
-            peak=peak,
-            warmup_steps=warmup_steps,
-            final_fraction=CYCLE_PEAK,
-            total_steps=ends[0],
-        )
-        first, last = CYCLE_PEAK * peak, CYCLE_END * peak
-        each = [optax.linear_schedule(first, last, b - a - 1) for a, b in pairwise(ends)]
-        return optax.join_schedules([falling, *each], ends[:-1])
     warmup = min(warmup_steps, total_steps)
     rest = max(1, total_steps - warmup)
     if schedule == "constant":
@@ -186,7 +151,6 @@ def make_optimizer(
     weight_decay: float,
     grad_clip_norm: float,
     total_steps: int,
-    cycles: int = 0,
     product_dtype: str = "float32",
 ) -> tuple[optax.GradientTransformation, Callable]:
     """An optax optimizer and the schedule of its AdamW.
@@ -212,7 +176,6 @@ def make_optimizer(
             warmup_steps=warmup_steps,
             final_fraction=final_fraction,
             total_steps=total_steps,
-            cycles=cycles,
         )
 
     adamw_rate = rate(learning_rate)

@@ -92,7 +92,7 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     optimizer, learning_rate = optim.make_optimizer(
         **config.optim, total_steps=total_steps, product_dtype=dtype
     )
-    teachers, cycles = _teachers(config, material, dtype), config.optim.cycles
+    teachers = _teachers(config, material, dtype)
     step = make_step(
         trained,
         optimizer,
@@ -108,7 +108,6 @@ def build_program(config: ConfigDict, material: Material) -> Program:
         teachers=tuple(teacher for teacher, _ in teachers),
         teacher_weight=train.teacher_weight,
         ahead=ahead_schedule(train.mtp_weight, total_steps),
-        cycle_ends=optim.cycle_ends(cycles, total_steps)[1:] if cycles else (),
     )
     teacher_params = [put_whole(params, mesh) for _, params in teachers]
     root = jax.random.key(config.seed)

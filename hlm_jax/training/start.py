@@ -195,7 +195,6 @@ def _rates(values: Mapping[str, Any], total: int):
         warmup_steps=values["optim.warmup_steps"],
         final_fraction=values["optim.final_fraction"],
         total_steps=total,
-        cycles=values["optim.cycles"],
     )
     return lambda step: float(schedule(step))
 

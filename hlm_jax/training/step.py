@@ -1,7 +1,7 @@
 """The training state and its jitted step, as pure functions of arrays. No I/O, no config."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -48,7 +48,7 @@ class TrainState:
     step: jax.Array
     params: Params
     opt_state: optax.OptState
-    ema_params: Params | None  # an average of the weights (averaging); None where none is kept
+    ema_params: Params | None  # a moving average of the weights; None where none is kept
     loss_scale: LossScale | None  # None except in float16
 
 
@@ -110,26 +110,6 @@ def _layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh) -> TrainStat
     return jax.tree.map(lambda x: x.sharding, abstract)
 
 
-def averaging(step: jax.Array, ema_decay: float, cycle_ends: Sequence[int] = ()) -> jax.Array:
-    """What the average of the weights keeps of itself after step `step`, counted from 0.
-
-    Until the rate's first cycle has ended it is a moving average. From then on it moves at the ends
-    of cycles alone, and is the mean of the weights there, each weighing twice the one before. Where
-    a run with another total_steps went before, its average stands for the ends it has passed.
-
-    Args:
-      cycle_ends: steps done at the end of every cycle; empty without cycles.
-    """
-    # Early on the average follows the weights closely, to forget their random beginning.
-    decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
-    if not cycle_ends:
-        return decay
-    ends = jnp.asarray(cycle_ends)
-    kept = 1 - 1 / (2 - 0.5 ** jnp.arange(len(ends)))  # 0 at the first end, 1/3, 3/7, …
-    kept = jnp.where(step + 1 == ends, kept, 1.0).min()
-    return jnp.where(step + 1 < ends[0], decay, kept)
-
-
 def make_step(
     model: GPT,
     optimizer,
@@ -141,7 +121,6 @@ def make_step(
     teachers: tuple[GPT, ...] = (),
     teacher_weight: float = 0.0,
     ahead: Callable | None = None,
-    cycle_ends: Sequence[int] = (),
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted `step(state, windows_MBL, key, *teacher_params) -> (state, metrics)` of M steps.
 
@@ -154,7 +133,6 @@ def make_step(
     Args:
       grad_accum_steps: into how many parts a batch is cut; their gradients are averaged.
       ema_decay: decay of the average of the weights in a step; 0 keeps none.
-      cycle_ends: as in averaging.
       corruption: step -> fraction of the inputs to replace, or None.
       teachers, teacher_weight: as in objective.loss_fn.
       ahead: step -> weight of the token after the next, for a model with mtp, or None.
@@ -203,7 +181,8 @@ def make_step(
             loss_scale, skipped = state.loss_scale.update(finite), 1 - finite.astype(jnp.int32)
         ema = state.ema_params
         if ema_decay:
-            decay = averaging(state.step, ema_decay, cycle_ends)
+            # Early on the average follows the weights closely, to forget their random beginning.
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, ema, params)
         scale = jnp.float32(scale)
         metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": scale}
