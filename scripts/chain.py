@@ -2,9 +2,9 @@
 
 Link 1 trains on the text, every later link on the text and on the link before it. Each is a run of
 its own in runs/chain/link-1, …; the last one is the model. The first link takes as long as the
-config's own run, each later one longer, because it also reads its teacher. The same command goes on
-where it was stopped, a larger --links goes on with more. Config keys are set as in training;
---config.train.teacher_weight is the weight of the link before.
+config's own run, each later one a little longer, because its teacher reads the book first. The
+same command goes on where it was stopped, a larger --links goes on with more. Config keys are set
+as in training; --config.train.teacher_weight is the weight of the link before.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=first,
         allow_abbrev=False,
-        epilog="Every link takes as long as the config's own run, or longer. "
+        epilog="Every link takes as long as the config's own run, or a little longer. "
         "Config keys: --config.train.teacher_weight=0.7, --config.corpus.path=BOOK.txt, …",
     )
     add = parser.add_argument

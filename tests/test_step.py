@@ -14,8 +14,9 @@ from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.model.losses import token_losses
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.mesh import local_copy, make_mesh
-from hlm_jax.training.objective import corrupt, corruption_schedule, loss_fn, taught
+from hlm_jax.training.objective import corrupt, corruption_schedule, loss_fn
 from hlm_jax.training.step import LossScale, abstract_state, init_state, make_step
+from hlm_jax.training.teaching import mean_probabilities
 from scripts.bench import gpu_program
 
 CFG = GPTConfig(
@@ -256,7 +257,11 @@ def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
     ).params
 
     def gradients(teachers, teacher_params, weight):
-        predicted = jax.jit(functools.partial(taught, teachers))(teacher_params, window)
+        predicted = None
+        if teachers:
+            predicted = jax.jit(functools.partial(mean_probabilities, teachers))(
+                teacher_params, window[:, :-1]
+            )
         return jax.jit(jax.grad(lambda p: loss_fn(p, model, window, None, 0.0, predicted, weight)))(
             params
         )
@@ -270,30 +275,52 @@ def test_a_student_that_agrees_with_its_teachers_has_nothing_to_learn():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both, expected)
 
 
-def test_distillation_does_not_depend_on_the_mesh():
-    def losses(n_devices):
-        mesh, model, teacher = (
-            make_mesh(1, jax.devices()[:n_devices]),
-            GPT(CFG),
-            GPT(dataclasses.replace(CFG, n_embd=8)),
-        )
-        step = make_step(
-            model,
-            OPTIMIZER,
-            grad_accum_steps=1,
-            ema_decay=0.0,
-            mesh=mesh,
-            teachers=(teacher,),
-            teacher_weight=0.5,
-        )
-        taught_by = jax.jit(teacher.init)(jax.random.key(5), jnp.zeros((1, 1), jnp.int32))["params"]
-        state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
-        _, metrics = step(state, np.stack(batches(2)), jax.random.key(1), taught_by)
-        return np.asarray(metrics["loss"])
+def taught_steps(n_devices, taught, accumulated=1, cfg=CFG):
+    """The losses of two steps whose windows have predictions of teachers, [2, B, T, V]."""
+    mesh, model = make_mesh(1, jax.devices()[:n_devices]), GPT(cfg)
+    step = make_step(
+        model,
+        OPTIMIZER,
+        grad_accum_steps=accumulated,
+        ema_decay=0.0,
+        mesh=mesh,
+        teacher_weight=0.5,
+    )
+    state = init_state(model, OPTIMIZER, jax.random.key(0), ema_decay=0.0, mesh=mesh)
+    _, metrics = step(state, np.stack(batches(2)), jax.random.key(1), taught)
+    return np.asarray(metrics["loss"])
 
-    one = losses(1)
-    np.testing.assert_allclose(losses(8), one, rtol=2e-5)
+
+def predictions():
+    rows = np.stack(batches(2))[..., :-1]
+    some = np.random.default_rng(5).normal(size=(*rows.shape, CFG.vocab_size))
+    return np.asarray(jax.nn.softmax(some), np.float16)
+
+
+def test_distillation_does_not_depend_on_the_mesh():
+    one = taught_steps(1, predictions())
+    np.testing.assert_allclose(taught_steps(8, predictions()), one, rtol=2e-5)
     assert (one != run(n_steps=2)[0]).all()
+
+
+def test_parts_of_a_batch_have_their_own_predictions():
+    cfg = dataclasses.replace(CFG, dropout=0.0)
+    whole = taught_steps(1, predictions(), cfg=cfg)
+    np.testing.assert_allclose(taught_steps(1, predictions(), 2, cfg), whole, rtol=2e-5)
+
+
+def test_a_window_of_zeros_has_no_teacher():
+    taught = predictions()
+    taught[:, ::2] = 0
+    some, none = taught_steps(1, taught), taught_steps(1, np.zeros_like(taught))
+    np.testing.assert_allclose(none, run(n_steps=2)[0], rtol=1e-6)
+    # The first step's loss is linear in the rows that are taught.
+    whole = taught_steps(1, predictions())
+    taught = predictions()
+    taught[:, 1::2] = 0
+    other = taught_steps(1, taught)
+    assert some[0] + other[0] == pytest.approx(whole[0] + none[0], rel=1e-6)
+    assert abs(some[0] - none[0]) > 1e-4
 
 
 def test_the_average_of_the_weights_follows_them():

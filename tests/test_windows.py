@@ -129,3 +129,18 @@ def test_a_separator_starts_every_chapter(tokenizer):
     at = np.flatnonzero(stream == tokenizer.separator_id)
     assert at.tolist() == [0, 1 + len(tokenizer.encode("宝玉笑道。"))]
     assert tokenizer.decode(stream.tolist()) == "宝玉笑道。黛玉听了。"
+
+
+def test_places_of_windows_are_where_the_batch_was_cut():
+    for made in (mixed(Stage(0, 8, Share(0.5, 20, 40))), batches()):
+        tokens = made.book_tokens
+        for step in (0, 25, 50):
+            batch, starts = made.batch_at(step), made.starts_at(step)
+            assert len(starts) == len(batch) == 8
+            for row, start in zip(batch, starts, strict=True):
+                if row[0] >= FURTHER:
+                    assert start == -1
+                else:
+                    np.testing.assert_array_equal(row, tokens[start : start + 11])
+    assert (made.starts_at(3, slice(2, 4)) == made.starts_at(3)[2:4]).all()
+    assert (mixed(Stage(0, 8, Share(0.5, 20, 40))).starts_at(0) == -1).sum() == 4

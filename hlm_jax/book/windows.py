@@ -52,19 +52,22 @@ class Windows:
                 f"{what} has {len(tokens):,} tokens, fewer than two blocks of "
                 f"{block_size}: use a longer text or a smaller --config.model.block_size"
             )
-        self._tokens, self._block, self._seed = tokens, block_size, seed
+        self.tokens, self._block, self._seed = tokens, block_size, seed
 
     def rows_at(self, numbers: np.ndarray) -> np.ndarray:
         """Windows by their number in the endless sequence of all epochs, int32 [n, block_size + 1].
 
         A pure function of the seed and the numbers.
         """
-        out = np.empty((len(numbers), self._block + 1), dtype=np.int32)
+        return self.tokens[self.starts_at(numbers)[:, None] + np.arange(self._block + 1)]
+
+    def starts_at(self, numbers: np.ndarray) -> np.ndarray:
+        """Where in the tokens these windows begin, int [n]."""
+        out = np.empty(len(numbers), dtype=np.int64)
         for i, number in enumerate(numbers):
             epoch, place = divmod(int(number), self.windows_per_epoch)
             offset, order = self._epoch(epoch)
-            start = offset + int(order[place]) * self._block
-            out[i] = self._tokens[start : start + self._block + 1]
+            out[i] = offset + int(order[place]) * self._block
         return out
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one object a run, a few epochs kept
@@ -133,8 +136,8 @@ def windows_before(stages: Sequence[Stage], step: int) -> tuple[int, int]:
 class Batches:
     """Batches of windows by step, int32 [batch_size, block_size + 1].
 
-    No window is skipped or repeated where a batch crosses the border of two epochs, nor where a
-    stage begins.
+    Windows of further texts come before those of the book. No window is skipped or repeated where a
+    batch crosses the border of two epochs, nor where a stage begins.
 
     Args:
       book: windows of the text that the model is of.
@@ -149,6 +152,11 @@ class Batches:
     def batch_size(self) -> int:
         """Windows in a step of the last stage."""
         return self._stages[-1].batch_size
+
+    @property
+    def book_tokens(self) -> np.ndarray:
+        """The tokens that the book's windows are cut from, int32 [n_tokens]."""
+        return self._book.tokens
 
     def epochs(self, step: int) -> tuple[float, float]:
         """How often the book and the further texts were read before `step`."""
@@ -174,3 +182,10 @@ class Batches:
         if self._extra is not None and extra_end > extra:
             batch = np.concatenate([self._extra.rows_at(np.arange(extra, extra_end)), batch])
         return batch[rows]
+
+    def starts_at(self, step: int, rows: slice = slice(None)) -> np.ndarray:
+        """Where in book_tokens the windows of batch_at begin; -1 for those of further texts."""
+        book, extra = windows_before(self._stages, step)
+        book_end, extra_end = windows_before(self._stages, step + 1)
+        of_book = self._book.starts_at(np.arange(book, book_end))
+        return np.concatenate([np.full(extra_end - extra, -1), of_book])[rows]

@@ -71,8 +71,8 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
             spans = iter(()) if history.stopped_early else plan.spans(history.step)
             batches = prefetched(spans, lambda span: program.load(material, *span))
             pending: Dispatch | None = None  # with state and history, all that changes
-            for (first, done), windows in batches:
-                state, metrics = program.step(state, windows)
+            for (first, done), loaded in batches:
+                state, metrics = program.step(state, loaded)
                 journal.steps(pending)  # that dispatch has finished: reading it blocks nothing
                 pending = first, metrics
                 journal.dispatched(done)

@@ -53,20 +53,10 @@ def process_rows(batch_size: int) -> slice:
     return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
 
 
-def put_windows(windows_MBL: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The windows of M steps on the devices, int32 [M, B, L]; every process gives its own rows."""
+def put_rows(array_MB: np.ndarray, mesh: Mesh) -> jax.Array:
+    """The rows of M steps on the devices, [M, B, ...]; every process gives its own rows."""
     layout = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
-    return jax.make_array_from_process_local_data(layout, windows_MBL)
-
-
-def put_whole(tree: Any, mesh: Mesh) -> Any:
-    """numpy arrays as device arrays that every device holds whole."""
-    whole = replicated(mesh)
-
-    def put(x: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
-
-    return jax.tree.map(put, tree)
+    return jax.make_array_from_process_local_data(layout, array_MB)
 
 
 def local_copy(tree: Any, mesh: Mesh) -> Any:

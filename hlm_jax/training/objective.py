@@ -61,8 +61,9 @@ def loss_fn(
     Args:
       key: decides dropout and corruption; None evaluates without either.
       corrupt_inputs: fraction of the inputs to replace; targets stay.
-      taught_BTV: what teachers predict; a fraction `teacher_weight` of every target is their
-        distribution (distillation, Hinton et al., arXiv 1503.02531).
+      taught_BTV: what teachers predict (teaching.Teaching); a fraction `teacher_weight` of every
+        target is their distribution (distillation, Hinton et al., arXiv 1503.02531). A window of
+        zeros has no teacher.
     """
     teaching = taught_BTV, teacher_weight
     return loss_and_state(params, model, windows_BL, key, corrupt_inputs, *teaching)[0]
@@ -79,6 +80,9 @@ def loss_and_state(
     (logits_BTV, _), between = model.apply(
         {"params": params}, inputs_BT, dropout_key=key, mutable="intermediates"
     )
+    if taught_BTV is not None:
+        taught_BTV = taught_BTV.astype(jnp.float32)
+        teacher_weight *= taught_BTV[:, 0].any(axis=-1)
     losses_BT = token_losses(logits_BTV, windows_BL[:, 1:], taught_BTV, teacher_weight)
     states = between.get("intermediates", {}).get("ahead", (None,))
     return losses_BT.mean(), states[0]
@@ -101,17 +105,3 @@ def ahead_loss(
     if jax.default_backend() == "gpu":
         return weight * loss()
     return weight * jax.lax.cond(weight > 0, loss, lambda: jnp.zeros(()))
-
-
-def taught(teachers: tuple[GPT, ...], teacher_params, windows_BL: jax.Array) -> jax.Array | None:
-    """Mean of the teachers' next-token probabilities, [B, T, V]; None without teachers.
-
-    Teachers read the clean inputs.
-    """
-    if not teachers:
-        return None
-    predicted = [
-        jax.nn.softmax(teacher.apply({"params": params}, windows_BL[:, :-1])[0].astype(jnp.float32))
-        for teacher, params in zip(teachers, teacher_params, strict=True)
-    ]
-    return sum(predicted[1:], predicted[0]) / len(predicted)

@@ -17,7 +17,7 @@ from hlm_jax.model.shape import GPTConfig, Params, without_mtp
 from hlm_jax.training import optim
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.material import Material
-from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_whole, put_windows
+from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_rows
 from hlm_jax.training.objective import ahead_schedule, corruption_schedule
 from hlm_jax.training.step import (
     TrainState,
@@ -26,6 +26,7 @@ from hlm_jax.training.step import (
     init_state_from,
     make_step,
 )
+from hlm_jax.training.teaching import Teaching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Program:
       mesh: the devices.
       init_state: the state before step 0, with the weights given to it or, for None, random ones.
       abstract_state: shapes, dtypes and shardings of the state, without arrays.
-      step: (state, windows_MBL) -> (state, metrics of M steps); donates the state.
+      step: (state, what load returns) -> (state, metrics of M steps); donates the state.
       learning_rate: step -> the rate of AdamW.
       description: the model, the run's length and the devices, for the terminal.
+      teaching: what teachers predict; None without teachers.
     """
 
     model: GPT
@@ -48,9 +50,10 @@ class Program:
     mesh: Mesh
     init_state: Callable[[Params | None], TrainState]
     abstract_state: TrainState
-    step: Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+    step: Callable[[TrainState, tuple[jax.Array, ...]], tuple[TrainState, dict[str, jax.Array]]]
     learning_rate: Callable
     description: str
+    teaching: Teaching | None
 
     def reading_params(self, state: TrainState) -> Params:
         """The weights to evaluate and sample with, whole on this process's first device.
@@ -60,11 +63,19 @@ class Program:
         params = state.params if state.ema_params is None else state.ema_params
         return local_copy(without_mtp(params), self.mesh)
 
-    def load(self, material: Material, first: int, end: int) -> jax.Array:
-        """The windows of steps first..end on the devices, int32 [M, B, L]."""
-        rows = process_rows(material.windows.batch_size)
-        batches = [material.windows.batch_at(step, rows) for step in range(first, end)]
-        return put_windows(np.stack(batches), self.mesh)
+    def load(self, material: Material, first: int, end: int) -> tuple[jax.Array, ...]:
+        """What steps first..end learn from, on the devices.
+
+        The windows, int32 [M, B, L], and with teachers what these predict, float16 [M, B, T, V].
+        """
+        windows, steps = material.windows, range(first, end)
+        rows = process_rows(windows.batch_size)
+        loaded = [np.stack([windows.batch_at(step, rows) for step in steps])]
+        if self.teaching:
+            starts = np.stack([windows.starts_at(step, rows) for step in steps])
+            taught = self.teaching.rows_at(starts.ravel())
+            loaded.append(taught.reshape(*starts.shape, *taught.shape[1:]))
+        return tuple(put_rows(array, self.mesh) for array in loaded)
 
 
 def build_program(config: ConfigDict, material: Material) -> Program:
@@ -92,7 +103,14 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     optimizer, learning_rate = optim.make_optimizer(
         **config.optim, total_steps=total_steps, product_dtype=dtype
     )
-    teachers = _teachers(config, material, dtype)
+    teachers = _teachers(config, material, dtype) if train.teacher_weight else []
+    teaching, about = None, ""
+    if teachers:
+        teaching = Teaching(teachers, material.windows.book_tokens, cfg.block_size)
+        about = (
+            f"\n{len(teachers)} teacher{'s' if len(teachers) > 1 else ''} read the book first; "
+            f"a temporary file of {teaching.n_bytes / 1e9:.2g} GB keeps the predictions"
+        )
     step = make_step(
         trained,
         optimizer,
@@ -105,11 +123,9 @@ def build_program(config: ConfigDict, material: Material) -> Program:
             anneal=train.corrupt_anneal,
             total_steps=total_steps,
         ),
-        teachers=tuple(teacher for teacher, _ in teachers),
-        teacher_weight=train.teacher_weight,
+        teacher_weight=train.teacher_weight if teachers else 0.0,
         ahead=ahead_schedule(train.mtp_weight, total_steps),
     )
-    teacher_params = [put_whole(params, mesh) for _, params in teachers]
     root = jax.random.key(config.seed)
     dropout_key = jax.random.fold_in(root, 1)
     common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
@@ -127,7 +143,7 @@ def build_program(config: ConfigDict, material: Material) -> Program:
         mesh=mesh,
         init_state=begin,
         abstract_state=abstract_state(trained, optimizer, **common),
-        step=lambda state, windows: step(state, windows, dropout_key, *teacher_params),
+        step=lambda state, loaded: step(state, loaded[0], dropout_key, *loaded[1:]),
         learning_rate=functools.partial(_on_host, learning_rate),
         description=(
             f"model {cfg.form}: {cfg.n_parameters:,} parameters; "
@@ -135,7 +151,9 @@ def build_program(config: ConfigDict, material: Material) -> Program:
             f"{train.batch_size} x {cfg.block_size} = {_epochs(material)}; "
             f"{mesh.size} {kind} device{plural}\n"
             f"products in {dtype} ({dtype_reason}), attention {attention} ({attention_reason})"
+            f"{about}"
         ),
+        teaching=teaching,
     )
 
 

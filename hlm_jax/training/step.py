@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import MTP, Params
 from hlm_jax.training.mesh import BATCH_AXES, replicated, shardings
-from hlm_jax.training.objective import ahead_loss, loss_and_state, taught
+from hlm_jax.training.objective import ahead_loss, loss_and_state
 
 
 @flax.struct.dataclass
@@ -118,11 +118,10 @@ def make_step(
     ema_decay: float,
     mesh: Mesh,
     corruption: Callable | None = None,
-    teachers: tuple[GPT, ...] = (),
     teacher_weight: float = 0.0,
     ahead: Callable | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Jitted `step(state, windows_MBL, key, *teacher_params) -> (state, metrics)` of M steps.
+    """Jitted `step(state, windows_MBL, key) -> (state, metrics)` of M steps.
 
     The given state is donated. The batch is cut over all devices and the loss is a mean over all of
     it, so XLA sums the gradients across devices. Dropout's key is fold_in(key, state.step), so a
@@ -134,14 +133,15 @@ def make_step(
       grad_accum_steps: into how many parts a batch is cut; their gradients are averaged.
       ema_decay: decay of the average of the weights in a step; 0 keeps none.
       corruption: step -> fraction of the inputs to replace, or None.
-      teachers, teacher_weight: as in objective.loss_fn.
+      teacher_weight: as in objective.loss_fn. With one, the step has a fourth argument, what
+        teachers predict, [M, B, T, V].
       ahead: step -> weight of the token after the next, for a model with mtp, or None.
     """
 
-    def gradients(params, windows_BL, key, scale, rate, ahead_weight, teacher_params):
-        def scaled(params, windows_BL, key):
-            teaching = taught(teachers, teacher_params, windows_BL), teacher_weight
-            loss, ahead_BTD = loss_and_state(params, model, windows_BL, key, rate, *teaching)
+    def gradients(params, batch, key, scale, rate, ahead_weight):
+        def scaled(params, windows_BL, taught_BTV, key):
+            of = windows_BL, key, rate, taught_BTV, teacher_weight
+            loss, ahead_BTD = loss_and_state(params, model, *of)
             minimised = loss
             if ahead_BTD is not None:
                 minimised += ahead_loss(ahead_BTD, params, model.dtype, windows_BL, ahead_weight)
@@ -149,14 +149,17 @@ def make_step(
 
         gradient = jax.grad(scaled, has_aux=True)
         if grad_accum_steps == 1:
-            grads, loss = gradient(params, windows_BL, key)
+            grads, loss = gradient(params, *batch, key)
         else:
             # Strided, so that every part holds rows of every device and no row moves.
-            parts = windows_BL.reshape(-1, grad_accum_steps, windows_BL.shape[-1]).swapaxes(0, 1)
+            def cut(x):
+                return x.reshape(-1, grad_accum_steps, *x.shape[1:]).swapaxes(0, 1)
+
+            parts = jax.tree.map(cut, batch)
 
             def add(total, part_and_number):
                 part, number = part_and_number
-                one = gradient(params, part, jax.random.fold_in(key, number))
+                one = gradient(params, *part, jax.random.fold_in(key, number))
                 return jax.tree.map(jnp.add, total, one), None
 
             zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
@@ -164,12 +167,11 @@ def make_step(
         factor = 1.0 / (grad_accum_steps * scale)
         return loss / grad_accum_steps, jax.tree.map(lambda g: g * factor, grads)
 
-    def one_step(state: TrainState, windows_BL, key, teacher_params):
+    def one_step(state: TrainState, batch, key):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         rate, weight = (f and f(state.step) for f in (corruption, ahead))
         key = jax.random.fold_in(key, state.step)
-        of = state.params, windows_BL, key, scale
-        loss, grads = gradients(*of, rate, weight, teacher_params)
+        loss, grads = gradients(state.params, batch, key, scale, rate, weight)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -188,22 +190,23 @@ def make_step(
         metrics = {"loss": loss, "grad_norm": grad_norm, "skipped": skipped, "loss_scale": scale}
         return TrainState(state.step + 1, params, opt_state, ema, loss_scale), metrics
 
-    def step(state: TrainState, windows_MBL, key, *teacher_params):
+    def step(state: TrainState, windows_MBL, key, taught_MBTV=None):
+        batches = windows_MBL, taught_MBTV
         # A loop of one step would only keep XLA from fusing across its border.
         if windows_MBL.shape[0] == 1:
-            state, metrics = one_step(state, windows_MBL[0], key, teacher_params)
+            state, metrics = one_step(state, jax.tree.map(lambda x: x[0], batches), key)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
-        def body(state, windows_BL):
-            return one_step(state, windows_BL, key, teacher_params)
+        def body(state, batch):
+            return one_step(state, batch, key)
 
-        return jax.lax.scan(body, state, windows_MBL)
+        return jax.lax.scan(body, state, batches)
 
     layout, whole = _layout(model, optimizer, ema_decay=ema_decay, mesh=mesh), replicated(mesh)
-    windows_layout = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+    rows = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
     return jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(layout, windows_layout, whole, *(whole for _ in teachers)),
+        in_shardings=(layout, rows, whole, *([rows] if teacher_weight else [])),
         out_shardings=(layout, whole),
     )
