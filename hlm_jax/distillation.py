@@ -2,9 +2,10 @@
 
 Furlanello et al., "Born-Again Neural Networks", arXiv 1805.04770. Link 1 trains on the text alone.
 Link k trains on the text and on what link k - 1 predicts (`train.teachers`), from other random
-weights and with windows in another order. With `train.init_from` all links start from the weights
-of that model instead. Every link is an ordinary run in a folder of its own, so the same call goes
-on where it was stopped, and a longer chain goes on from a shorter one.
+weights and with windows in another order. Models of several kinds may take turns. With
+`train.init_from` all links start from the weights of that model instead. Every link is an ordinary
+run in a folder of its own, so the same call goes on where it was stopped, and a longer chain goes
+on from a shorter one.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from hlm_jax import config as configs
 from hlm_jax.book.corpus import load_corpus
@@ -57,7 +59,7 @@ class Link:
 
 
 def train_chain(
-    config: str,
+    files: Sequence[str],
     overrides: Sequence[str],
     *,
     links: int,
@@ -71,7 +73,8 @@ def train_chain(
     device; scripts/chain.py leaves that to the CPU, so that the trainings have the device.
 
     Args:
-      config: a config file.
+      files: config files that take turns, one or more. With several, models of different kinds
+        teach one another; all must read the same book with the same tokenizer.
       overrides: "section.key=value" words. `train.teacher_weight` weighs the teacher.
       links: how many models, at least 1.
       workdir: the chain's folder, which may be moved between calls. Its table.md is written after
@@ -87,8 +90,8 @@ def train_chain(
         damaged scores of a finished link. Later: a training that failed or was asked to stop.
     """
     workdir = Path(workdir).expanduser()
-    jobs = plan(config, overrides, links=links, workdir=workdir)
-    resolved = configs.load_config(config, jobs[0].words)
+    jobs = plan(files, overrides, links=links, workdir=workdir)
+    resolved = configs.load_config(jobs[0].config, jobs[0].words)
     book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
     kept = {folder: _read(folder / NATS) for folder in _scored_before(workdir, jobs)}
@@ -116,11 +119,11 @@ def train_chain(
             write_text(workdir / TABLE, table(rows))
         say(str(rows[jobs.index(job)]))
 
-    train_all(config, jobs, book.report, say, after, before)
+    train_all(jobs, book.report, say, after, before)
     return rows[:links]
 
 
-def plan(config: str, overrides: Sequence[str], *, links: int, workdir: Path) -> list[Job]:
+def plan(files: Sequence[str], overrides: Sequence[str], *, links: int, workdir: Path) -> list[Job]:
     """The trainings of a chain; trains and writes nothing.
 
     Raises:
@@ -128,23 +131,35 @@ def plan(config: str, overrides: Sequence[str], *, links: int, workdir: Path) ->
     """
     if links < 1:
         raise UserError(f"--links must be at least 1, not {links}")
-    resolved = configs.load_config(config, overrides)
-    if resolved.train.teachers:
-        raise UserError("the teacher of a link is the link before it: leave train.teachers empty")
-    split = resolved.split
-    if not split.held_out or split.train or split.test:
-        raise UserError(
-            "links are compared on validation chapters: set --config.split.held_out=true, and no "
-            "split.train or split.test"
-        )
+    resolved = [configs.load_config(file, overrides) for file in files]
+    for config in resolved:
+        if config.train.teachers:
+            raise UserError(
+                "the teacher of a link is the link before it: leave train.teachers empty"
+            )
+        split = config.split
+        if not split.held_out or split.train or split.test:
+            raise UserError(
+                "links are compared on validation chapters: set --config.split.held_out=true, and "
+                "no split.train or split.test"
+            )
+    for file, config in zip(files[1:], resolved[1:], strict=True):
+        first, now = _in_common(resolved[0]), _in_common(config)
+        if changed := [key for key in first if first[key] != now[key]]:
+            raise UserError(
+                f"{files[0]} and {file} differ in {', '.join(changed)}, which all links have in "
+                f"common: set --config.{changed[0]}"
+            )
     if "," in str(workdir):
         raise UserError(f"{workdir} has a comma, which separates teachers: use another --workdir")
     jobs: list[Job] = []
     for k in range(1, links + 1):
-        words = [*overrides, f"seed={resolved.seed + k - 1}"]
+        turn = (k - 1) % len(files)
+        words = [*overrides, f"seed={resolved[turn].seed + k - 1}"]
         words += [f"train.teachers={jobs[-1].folder}"] if jobs else []
         folder = _folder(workdir, k)
-        jobs.append(Job(f"link {k} of {links}", folder, tuple(words), moves=("train.teachers",)))
+        name = f"link {k} of {links}"
+        jobs.append(Job(name, folder, files[turn], tuple(words), moves=("train.teachers",)))
     return jobs
 
 
@@ -192,6 +207,17 @@ def _link(folder: Path, kept: dict[str, Any], nats: Sequence[list[np.ndarray]]) 
         kept["ngram_bits_per_char"],
         seconds(folder),
     )
+
+
+def _in_common(config: ConfigDict) -> dict[str, Any]:
+    """What a student and its teacher must agree in: book, split, tokenizer, length of windows."""
+    values, names = configs.flatten(config), ("model.vocab_size", "model.block_size")
+    return {
+        key: value
+        for key, value in values.items()
+        if key in names
+        or (key.startswith(("corpus.", "split.", "tokenizer.")) and "extra" not in key)
+    }
 
 
 def _folder(workdir: Path, number: int) -> Path:

@@ -75,14 +75,14 @@ def train_folds(
     plan = plan_folds(config, overrides, folds=folds)
     _begin(workdir, plan)
     jobs = [
-        Job(f"fold {k} of {folds}", folder, words)
+        Job(f"fold {k} of {folds}", folder, config, words)
         for k, (folder, words) in enumerate(
             zip(_folders(workdir, folds), plan.words, strict=True), 1
         )
     ]
     for line in describe(plan, sum(not job.finished for job in jobs)):
         say(line)
-    train_all(config, jobs, plan.book.report, say)
+    train_all(jobs, plan.book.report, say)
     return [job.folder for job in jobs]
 
 
@@ -120,7 +120,7 @@ def train_on(
     resolved = configs.load_config(config, words)
     book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
-    train_all(config, [Job(folder.name, folder, words)], book.report, say)
+    train_all([Job(folder.name, folder, config, words)], book.report, say)
     return folder
 
 

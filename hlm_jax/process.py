@@ -150,14 +150,16 @@ def _passing_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One training: its name in messages, its folder, its "section.key=value" words.
+    """One training: its name in messages, its folder, its config and "section.key=value" words.
 
     Attributes:
+      config: a config file.
       moves: keys with lists of paths that its command sets and that move together with its folder.
     """
 
     name: str
     folder: Path
+    config: str
     words: tuple[str, ...]
     moves: tuple[str, ...] = ()
 
@@ -168,7 +170,6 @@ class Job:
 
 
 def train_all(
-    config: str,
     jobs: Sequence[Job],
     book: Mapping[str, Any],
     say: Say,
@@ -187,7 +188,7 @@ def train_all(
         failed or was asked to stop.
     """
     for job in jobs:
-        _refuse_other(config, job, book)
+        _refuse_other(job, book)
     clock = _Clock(jobs)
     for job in jobs:
         if not job.finished:
@@ -198,7 +199,7 @@ def train_all(
             def report(steps: int, of: int, name: str = job.name) -> None:
                 say(f"{name}: step {steps} of {of}{clock.left(steps / of)}")
 
-            train(config, job.words, job.folder, name=job.name, report=report)
+            train(job.config, job.words, job.folder, name=job.name, report=report)
             (job.folder / FINISHED).touch()
             clock.done += 1
             say(f"{job.name}: trained in {duration(seconds(job.folder))}{clock.left(0)}")
@@ -221,12 +222,12 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f"cannot write to {path.parent} ({error.strerror})") from error
 
 
-def _refuse_other(config: str, job: Job, book: Mapping[str, Any]) -> None:
+def _refuse_other(job: Job, book: Mapping[str, Any]) -> None:
     paths = [job.folder / name for name in ("config.json", "corpus.json")]
     if not all(path.exists() for path in paths):
         return
     saved, saved_book = map(_read_object, paths)
-    now = configs.recorded(configs.load_config(config, job.words))
+    now = configs.recorded(configs.load_config(job.config, job.words))
     changed = configs.differences(_without_places(saved, job), _without_places(now, job))
     if why := difference(book, saved_book):
         changed.append(f"the book: {why}")

@@ -69,8 +69,9 @@ def train_sides(
         both = (*pair.train_a, *pair.train_b)
         for side, folder, train in (("A", pair.a, pair.train_a), ("B", pair.b, pair.train_b)):
             words = words_on(config, overrides, train, pair.test, both)
-            jobs.append(Job(f"fold {k} of {len(pairs)}, side {side}", folder, words))
-    train_all(config, jobs, book.report, say)
+            name = f"fold {k} of {len(pairs)}, side {side}"
+            jobs.append(Job(name, folder, config, words))
+    train_all(jobs, book.report, say)
     return pairs
 
 

@@ -22,7 +22,13 @@ def main() -> None:
         "Config keys: --config.train.teacher_weight=0.7, --config.corpus.path=BOOK.txt, …",
     )
     add = parser.add_argument
-    add("--config", default="configs/small.py", metavar="FILE", help="default: configs/small.py")
+    add(
+        "--config",
+        nargs="+",
+        default=["configs/small.py"],
+        metavar="FILE",
+        help="configs that take turns (default: configs/small.py)",
+    )
     add("--links", type=int, default=6, metavar="N", help="how many models (default: 6)")
     add("--workdir", type=Path, default=Path("runs/chain"), metavar="DIR", help="runs/chain")
     args, overrides = cli.with_overrides(parser)

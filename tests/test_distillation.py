@@ -35,7 +35,7 @@ def chain(words, tmp_path_factory):
 
     def go_on(links, folder):
         return distillation.train_chain(
-            BASE, words, links=links, workdir=root / folder, say=lines.append
+            [BASE], words, links=links, workdir=root / folder, say=lines.append
         )
 
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def chain(words, tmp_path_factory):
 
 def refusal(words, **named):
     with pytest.raises(UserError) as refused:
-        distillation.train_chain(BASE, words, **named)
+        distillation.train_chain([BASE], words, **named)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -147,7 +147,7 @@ def copied(chain, tmp_path, monkeypatch):
 
 
 def go_on(words, workdir, links=2):
-    return distillation.train_chain(BASE, words, links=links, workdir=workdir, say=lambda _: None)
+    return distillation.train_chain([BASE], words, links=links, workdir=workdir, say=lambda _: None)
 
 
 def test_the_hint_for_a_chain_names_the_newest_link_that_has_a_checkpoint(copied):
@@ -217,3 +217,38 @@ def test_a_link_that_trains_again_is_scored_again(copied, words, monkeypatch):
     assert go_on(words, copied)[1].step == 12
     assert there == [False]
     assert kept.read_text(encoding="utf-8") == before
+
+
+LSTM = """
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.model.form = "mogrifier"
+    config.seed = 40
+    return config
+"""
+
+
+def test_models_of_two_kinds_take_turns(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "train", Trainer())
+    monkeypatch.chdir(REPO)
+    (tmp_path / "lstm.py").write_text(LSTM, encoding="utf-8")
+    files = [str(tmp_path / "lstm.py"), BASE]
+    words = [word for word in words if not word.startswith(("seed=", "model.form="))]
+    workdir = tmp_path / "chain"
+    links = distillation.train_chain(files, words, links=2, workdir=workdir, say=lambda _: None)
+    runs = [load_run(link.folder, "latest") for link in links]
+    assert [run.model.cfg.form for run in runs] == ["mogrifier", "gpt2"]
+    assert [run.config.seed for run in runs] == [40, 1]
+    assert runs[1].config.train.teachers == [str(workdir / "link-1")]
+    jobs = distillation.plan(files, words, links=3, workdir=workdir)
+    assert [job.config for job in jobs] == [files[0], files[1], files[0]]
+    for line in ("config.model.vocab_size = 300", "config.split.train_every = 2"):
+        other = tmp_path / "other.py"
+        other.write_text(LSTM.replace('config.model.form = "mogrifier"', line), encoding="utf-8")
+        key = line.split()[0].removeprefix("config.")
+        some = [word for word in words if not word.startswith(key)]
+        with pytest.raises(UserError, match=f"differ in {key}, which all links have in common"):
+            distillation.plan([BASE, str(other)], some, links=1, workdir=workdir)
