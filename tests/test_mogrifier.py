@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from serving import complete, open_models, posted, serving
 
+from hlm_jax.measures.score import total
 from hlm_jax.model import gpt, layers, mogrifier
 from hlm_jax.model.generate import stream
 from hlm_jax.model.gpt import GPT, GPTConfig, init_cache
 from hlm_jax.model.sampling import SamplingParams
 from hlm_jax.model.shape import ROUNDS
+from hlm_jax.run import load_run
 from hlm_jax.training.mesh import make_mesh
 from hlm_jax.training.step import init_state, make_step
 
@@ -173,6 +176,18 @@ def test_it_is_measured_written_with_and_mixed_with_a_transformer(run, trained, 
     done = script("sample", "--workdir", run, "--max_new_tokens", "20")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_it_is_served(run):
+    model, text = load_run(run), "宝玉笑道：“林妹妹来了。”\n黛玉听了，便不言语。"
+    with serving(open_models(run, max_rows=2)) as client:
+        # Past the window of 32 tokens.
+        body = {"max_tokens": 50, "temperature": 0, "add_special_tokens": False}
+        (choice,) = complete(client, prompt=text, **body)["choices"]
+        sums = posted(client, text=text)["sums"]
+    assert choice["text"] == model.generate(text, max_new_tokens=50, temperature=0.0)[0]
+    expected = total(model.score([text])).bits_per_char
+    assert sums["bits_per_char"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_it_cannot_do_is_said_in_a_line(run, train, script, tmp_path):
