@@ -57,10 +57,6 @@ def evaluate(args) -> None:
     places[:0] = [(args.workdir, args.step)] if args.workdir else []
     runs = [load_run(workdir, step, args.corpus) for workdir, step in places]
     run = runs[0]
-    if args.exact:
-        from hlm_jax.analysis.surprisal import characters, progress_bar
-
-        characters.check(runs)
     for origin in filter(None, (run.origin for run in runs)):
         cli.note(f"the run {origin}")
     chapters = run.read_chapters(split=args.split, text=args.text)
@@ -97,6 +93,8 @@ def evaluate(args) -> None:
             if getattr(args, option):
                 cli.note(f"no line of --{option}: the runs have different tokenizers")
     if args.exact:
+        from hlm_jax.analysis.surprisal import characters, progress_bar
+
         with progress_bar("by characters") as progress:
             exact, about = characters.evaluate(
                 runs, texts, beam=beam, ngram=ngram, progress=progress

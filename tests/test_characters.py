@@ -75,7 +75,7 @@ def small_model(form):
 
 @pytest.fixture(scope="module")
 def models():
-    return {form: small_model(form) for form in ("gpt2", "qwen3")}
+    return {form: small_model(form) for form in ("gpt2", "qwen3", "mogrifier")}
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def bits_of(probabilities):
     return -np.diff(np.log2(probabilities), prepend=0.0)
 
 
-@pytest.mark.parametrize("form", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("form", ["gpt2", "qwen3", "mogrifier"])
 def test_a_large_beam_is_exact_also_across_windows(models, wide, form):
     model, text = models[form], TEXT[:10]  # up to 14 tokens, in windows of 4
     assert any(len(sliding_windows(len(ids), 4)) > 3 for ids in coverings(text))

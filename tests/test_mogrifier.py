@@ -169,7 +169,7 @@ def run(train, tmp_path_factory):
 
 
 def test_it_is_measured_written_with_and_mixed_with_a_transformer(run, trained, script):
-    for words in ((), ("--ensemble", trained[0])):
+    for words in ((), ("--exact",), ("--ensemble", trained[0])):
         done = script("evaluate", "--json", "--workdir", run, *words)
         assert done.returncode == 0, done.stderr
         assert 0 < json.loads(done.stdout)["bits_per_char"] < 20
@@ -194,9 +194,6 @@ def test_what_it_cannot_do_is_said_in_a_line(run, train, script, tmp_path):
     asked = {
         "neither transformers nor llama.cpp reads a Mogrifier LSTM": script(
             "export", "--format", "hf", "--workdir", run, "--out", tmp_path / "out"
-        ),
-        "exact characters are not to be had of a Mogrifier LSTM": script(
-            "evaluate", "--workdir", run, "--exact"
         ),
         "attention=fused: a Mogrifier LSTM has no attention": train(
             tmp_path / "fused", "model.form=mogrifier", "attention=fused"

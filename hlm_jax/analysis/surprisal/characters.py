@@ -65,19 +65,6 @@ class CharacterScores:
     read: int
 
 
-def check(models: Sequence[LanguageModel]) -> None:
-    """Refuses models whose texts cannot be read in many segmentations at once.
-
-    Raises:
-      UserError: a Mogrifier LSTM, which has no cache of keys and values to read them from.
-    """
-    if any(model.model.cfg.form == "mogrifier" for model in models):
-        raise UserError(
-            "exact characters are not to be had of a Mogrifier LSTM: it has no cache that many "
-            "segmentations can share; measure it by tokens, without --exact or --unit char"
-        )
-
-
 def character_scores(
     model: LanguageModel,
     texts: Sequence[str],
@@ -99,14 +86,13 @@ def character_scores(
       progress: told (characters done, all characters).
 
     Raises:
-      UserError: an empty text, an impossible number, or a model without a cache.
+      UserError: an empty text, or an impossible number.
     """
     if beam < 1 or not 0 <= least < 1 or top < 0:
         raise UserError(
             f"beam must be at least 1, least in [0, 1) and top at least 0, not {beam}, {least}, "
             f"{top}"
         )
-    check([model])
     for number, text in enumerate(texts, start=1):
         if not text:
             raise UserError(f"text {number} is empty: give at least one character to score")

@@ -3,14 +3,15 @@
 Hypotheses of one text share almost all of their tokens. A KV cache with one row per text holds the
 tokens of all its hypotheses, every token once, and a token attends to the slots of its own
 ancestors (as in SpecInfer, Miao et al., arXiv 2305.09781). Nothing is copied when a hypothesis
-branches. Axis letters: hlm_jax/model/__init__.py; here B are texts, T new tokens of a text.
+branches. An LSTM's memory of a hypothesis is two vectors a layer, which every hypothesis keeps.
+Axis letters: hlm_jax/model/__init__.py; here B are texts, T new tokens of a text.
 """
 
 import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 
 from hlm_jax.model.gpt import GPT, Block, GPTConfig, KVCache, init_cache
 from hlm_jax.model.layers import LayerNorm, RMSNorm, einsum
+from hlm_jax.model.mogrifier import Memory, init_memory
 from hlm_jax.model.shape import Params
 
 TEXTS = 32  # side by side
@@ -32,15 +34,17 @@ class Node:
 
     Attributes:
       ids: int32, the tokens of its window; the last one is the newest.
-      slots: int32, where the cache holds them.
+      slots: int32, where the cache holds them; none of an LSTM's.
       p: float32, probabilities of the next token, one per column of the reader.
       slid: the same sequence in the next window, once a child needed it.
+      memory: of an LSTM after its tokens, float32 arrays [D].
     """
 
     ids: np.ndarray
     slots: np.ndarray
     p: np.ndarray
     slid: "Node | None" = None
+    memory: Memory | None = None
 
     def windows(self) -> list[np.ndarray]:
         """The slots that must stay for children of this node."""
@@ -101,8 +105,7 @@ class _Program:
         """(probabilities [B, T, C], the cache with these tokens from slot `start` on)."""
         each = jax.vmap(self._one, (None, 0, 0, 0, 0, 0))
         logits_BTV, cache = each(params, cache, tokens_BT, position_BT, mask_BTS, start_B)
-        p_BTC = jax.nn.softmax(logits_BTV, axis=-1)[..., columns_C]
-        return jnp.maximum(p_BTC, jnp.finfo(jnp.float32).tiny), cache  # 0 would have no logarithm
+        return _probabilities(logits_BTV, columns_C), cache
 
     def _reread(self, params, cache, text, tokens_T, start):
         """The cache with a sequence in positions 0, 1, … written from slot `start` of a text on."""
@@ -117,6 +120,12 @@ class _Program:
         """The cache with slot s of every text taken from slot source[s]."""
         take = jax.vmap(lambda x, source_S: x[:, source_S])
         return jax.tree.map(lambda x: take(x, source_BS), cache)
+
+
+def _probabilities(logits_BTV, columns_C):
+    """Of the tokens of the columns, at least the least normal number: 0 has no logarithm."""
+    p_BTC = jax.nn.softmax(logits_BTV, axis=-1)[..., columns_C]
+    return jnp.maximum(p_BTC, jnp.finfo(jnp.float32).tiny)
 
 
 @functools.lru_cache(maxsize=8)
@@ -252,6 +261,68 @@ class Reader:
             self._program = _program(self._model, self._program.texts, self.width, slots)
 
 
+class MemoryReader:
+    """What Reader is, for a Mogrifier LSTM: the same windows, without a cache.
+
+    Args:
+      model, params, columns, width: as Reader.
+      texts: how many texts are read side by side.
+    """
+
+    def __init__(self, model: GPT, params: Params, columns: np.ndarray, *, texts: int, width: int):
+        block = model.cfg.block_size
+        self._block, self._kept = block, block - max(1, block // 2)
+        self._params, self._rows, self.width = params, texts * width, width
+        self._empty = jax.tree.map(lambda x: np.asarray(x[0]), init_memory(model.cfg, 1))
+
+        @jax.jit
+        def read(params, tokens_RT, memory):
+            last_R = jnp.full(len(tokens_RT), tokens_RT.shape[1] - 1)
+            logits_R1V, memory = model.apply(
+                {"params": params}, tokens_RT, cache=memory, last_B=last_R
+            )
+            return _probabilities(logits_R1V[:, 0], columns), memory
+
+        self._read = read
+
+    def clear(self, text: int) -> None:
+        """Nothing: hypotheses keep what they remember themselves."""
+
+    def read(self, requests: Sequence[tuple[int, Request]]) -> list[Node]:
+        """As Reader.read."""
+        found = []
+        for first in range(0, len(requests), self._rows):
+            some = [request for _, request in requests[first : first + self._rows]]
+            parents = [self._window(parent) for parent, _ in some]
+            spare = self._rows - len(some)
+            rows = [memory for _, memory in parents] + [self._empty] * spare
+            tokens_R1 = np.array([[token] for _, token in some] + [[0]] * spare, np.int32)
+            memory = jax.tree.map(lambda *x: np.stack(x), *rows)
+            p_RC, memory = jax.device_get(self._read(self._params, tokens_R1, memory))
+            for row, ((ids, _), (_, token)) in enumerate(zip(parents, some, strict=True)):
+                own = jax.tree.map(lambda x, row=row: x[row].copy(), memory)
+                ids, none = np.append(ids, np.int32(token)), np.zeros(0, np.int32)
+                found.append(Node(ids, none, p_RC[row], memory=own))
+        return found
+
+    def _window(self, parent: Node | None) -> tuple[np.ndarray, Memory]:
+        """(ids, memory) of the window in which a child of `parent` is read, without the child."""
+        if parent is None:
+            return np.zeros(0, np.int32), self._empty
+        if len(parent.ids) < self._block:
+            assert parent.memory is not None
+            return parent.ids, parent.memory
+        if parent.slid is None:
+            ids, memory = parent.ids[len(parent.ids) - self._kept :], self._empty
+            if self._kept:
+                one = jax.tree.map(lambda x: x[None], memory)
+                _, one = jax.device_get(self._read(self._params, ids[None], one))
+                memory = jax.tree.map(lambda x: x[0], one)
+            parent.slid = Node(ids, np.zeros(0, np.int32), parent.p, memory=memory)
+        assert parent.slid.memory is not None
+        return parent.slid.ids, parent.slid.memory
+
+
 class Search(Protocol):
     """What reads one text by asking for nodes.
 
@@ -284,15 +355,19 @@ def read_all(
     """
     lanes: list[_Lane | None] = [None] * min(TEXTS, len(searches))
     width = max(1, WIDTH // max(1, len(lanes)))
-    reader = Reader(
-        model,
-        params,
-        columns,
-        texts=len(lanes),
-        width=width,
-        slots=BLOCKS * model.cfg.block_size,
-        live=lambda number: lane.live() if (lane := lanes[number]) else (),
-    )
+    common: dict[str, Any] = {"texts": len(lanes), "width": width}
+    reader: Reader | MemoryReader
+    if model.cfg.form == "mogrifier":
+        reader = MemoryReader(model, params, columns, **common)
+    else:
+        reader = Reader(
+            model,
+            params,
+            columns,
+            **common,
+            slots=BLOCKS * model.cfg.block_size,
+            live=lambda number: lane.live() if (lane := lanes[number]) else (),
+        )
     waiting = sorted(searches, key=lambda search: search.size)
     total, told = sum(search.size for search in searches), 0
     while waiting or any(lanes):
