@@ -27,7 +27,6 @@ from hlm_jax import config as configs
 from hlm_jax.book.hf_tokenizer import HFTokenizer
 from hlm_jax.book.tokenizer import BaseTokenizer, Tokenizer
 from hlm_jax.errors import UserError
-from hlm_jax.model.shape import without_mtp
 
 METRIC = "val_bits_per_char"
 PACKAGES = (
@@ -174,8 +173,7 @@ def _trained_links(workdir: Path) -> list[Path]:
 def read(workdir: str | Path, step: str | int = "best") -> tuple[int, dict[str, Any], dict]:
     """(step, weights, meta): weights are nested dicts of numpy arrays.
 
-    Where an average of the weights was kept, it is what is read. What only training has (GPT.mtp)
-    is left out. A damaged "latest" falls back to
+    Where an average of the weights was kept, it is what is read. A damaged "latest" falls back to
     the one before and prints so. Writes nothing.
 
     Raises:
@@ -196,7 +194,7 @@ def read(workdir: str | Path, step: str | int = "best") -> tuple[int, dict[str, 
                 name = "ema_params" if "ema_params" in tree else "params"
                 as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
                 weights = ocp.PyTreeCheckpointer().restore(folder / "params", restore_args=as_numpy)
-                return candidate, without_mtp(weights[name]), meta
+                return candidate, weights[name], meta
         except Exception as error:  # of many types; `damage` decides what the error means
             reason = reason or damage(folder)
             if reason is None:

@@ -238,11 +238,6 @@ KEYS: dict[str, Key] = {
         "Decay of the weights' moving average. 0: none is kept.",
         RECORDED,
     ),
-    "train.mtp_weight": Key(
-        0.0,
-        number(low=0),
-        "Weight of the token after the next; it is 0 from two thirds on.",
-    ),
     "train.eval_every_steps": Key(1000, whole(low=1), "Steps between evaluations.", FREE),
     "train.eval_extraction": Key(
         False, truth(), "Evaluations also measure how much training text is recited.", FREE

@@ -161,7 +161,6 @@ BAD = {
     "train.teacher_weight": ["2"],
     "train.steps_per_dispatch": ["0"],
     "train.ema_decay": ["1"],
-    "train.mtp_weight": ["-0.1"],
     "train.eval_every_steps": ["0"],
     "train.eval_extraction": ["2"],
     "train.log_every_steps": ["0"],

@@ -162,7 +162,7 @@ def run(train, tmp_path_factory):
     """A Mogrifier LSTM of the same text and vocabulary as the tiny run."""
     workdir = tmp_path_factory.mktemp("mogrifier") / "lstm"
     words = "model.form=mogrifier", "optim.name=muon", "optim.muon_learning_rate=0.02"
-    done = train(workdir, *words, "train.mtp_weight=0.3")
+    done = train(workdir, *words)
     assert done.returncode == 0, done.stderr
     assert "model mogrifier: " in done.stdout
     return workdir

@@ -37,7 +37,7 @@ from hlm_jax.model.layers import (
     rotate,
 )
 from hlm_jax.model.mogrifier import Memory, Mogrifier, init_memory
-from hlm_jax.model.shape import MTP, GPTConfig
+from hlm_jax.model.shape import GPTConfig
 
 __all__ = ["GPT", "GPTConfig", "KVCache", "init_cache"]
 
@@ -285,22 +285,6 @@ class Block(nn.Module):
         return x_BTD + dropout(h_BTD, self.cfg.dropout, branch[1]), kv
 
 
-class Ahead(nn.Module):
-    """What the token after the next is predicted from, [B, T, D] -> [B, T, D].
-
-    Of training alone: a part of what is minimised (objective.ahead_loss), and no reader needs it.
-    """
-
-    cfg: GPTConfig
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        norm = LayerNorm if self.cfg.form == "gpt2" else RMSNorm
-        step = Dense(self.cfg.n_embd, use_bias=False, dtype=self.dtype, name="step")
-        return norm(self.dtype, name="norm")(x_BTD + step(x_BTD))
-
-
 class GPT(nn.Module):
     """Token ids -> logits.
 
@@ -308,14 +292,12 @@ class GPT(nn.Module):
       dtype: of the operands of every matrix product; sums and all else are float32.
       attention: "xla", or "fused" where there is no cache.
       mesh: the devices over which the rows of a batch are cut; fused attention needs to know.
-      mtp: has the parameters of Ahead, "mtp", and puts what it gives among the intermediates.
     """
 
     cfg: GPTConfig
     dtype: str = "float32"
     attention: str = "xla"
     mesh: Mesh | None = None
-    mtp: bool = False
 
     @nn.compact
     def __call__(
@@ -369,8 +351,6 @@ class GPT(nn.Module):
             x_BTD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)
         norm = LayerNorm if cfg.form == "gpt2" else RMSNorm
         x_BTD = norm(self.dtype, name="final_norm")(x_BTD)
-        if self.mtp:
-            self.sow("intermediates", "ahead", Ahead(cfg, self.dtype, name=MTP)(x_BTD))
         if head_DV is None:
             logits_BTV = einsum("BTD,VD->BTV", x_BTD, embedding_VD, self.dtype, jnp.float32)
         else:

@@ -5,12 +5,6 @@ from typing import Any
 
 Params = dict[str, Any]  # nested dicts of arrays, by the names of the model's submodules
 ROUNDS = 4  # in which input and output of a Mogrifier LSTM scale one another
-MTP = "mtp"  # the submodule that only training has (gpt.Ahead)
-
-
-def without_mtp(params: Params) -> Params:
-    """The parameters that a reader needs."""
-    return {name: value for name, value in params.items() if name != MTP}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy of the next token; corrupted inputs, teachers, MTP."""
+"""What training minimises: cross-entropy of the next token; corrupted inputs, teachers."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.layers import einsum, random_bits
+from hlm_jax.model.layers import random_bits
 from hlm_jax.model.losses import token_losses
 from hlm_jax.model.shape import Params
 
@@ -27,14 +27,6 @@ def corruption_schedule(
     if not moving:
         return optax.constant_schedule(rate)
     return optax.linear_schedule(rate, final, moving, total_steps - moving)
-
-
-def ahead_schedule(weight: float, total_steps: int) -> Callable | None:
-    """step -> weight of predicting the token after the next; None where there is no such part.
-
-    It falls linearly from `weight` to 0 over two thirds of the steps.
-    """
-    return optax.linear_schedule(weight, 0.0, max(1, total_steps * 2 // 3)) if weight else None
 
 
 def corrupt(tokens_BT: jax.Array, rate, vocab_size: int, key: jax.Array) -> jax.Array:
@@ -65,43 +57,13 @@ def loss_fn(
         target is their distribution (distillation, Hinton et al., arXiv 1503.02531). A window of
         zeros has no teacher.
     """
-    teaching = taught_BTV, teacher_weight
-    return loss_and_state(params, model, windows_BL, key, corrupt_inputs, *teaching)[0]
-
-
-def loss_and_state(
-    params, model, windows_BL, key, corrupt_inputs, taught_BTV, teacher_weight
-) -> tuple[jax.Array, jax.Array | None]:
-    """(`loss_fn`, what a model with mtp predicts the token after the next from, [B, T, D])."""
     inputs_BT = windows_BL[:, :-1]
     if corrupt_inputs is not None and key is not None:
         noise_key = jax.random.fold_in(key, _CORRUPTION)
         inputs_BT = corrupt(inputs_BT, corrupt_inputs, model.cfg.vocab_size, noise_key)
-    (logits_BTV, _), between = model.apply(
-        {"params": params}, inputs_BT, dropout_key=key, mutable="intermediates"
-    )
-    if taught_BTV is not None:
-        taught_BTV = taught_BTV.astype(jnp.float32)
-        teacher_weight *= taught_BTV[:, 0].any(axis=-1)
-    losses_BT = token_losses(logits_BTV, windows_BL[:, 1:], taught_BTV, teacher_weight)
-    states = between.get("intermediates", {}).get("ahead", (None,))
-    return losses_BT.mean(), states[0]
-
-
-def ahead_loss(
-    ahead_BTD: jax.Array, params: Params, dtype: str, windows_BL: jax.Array, weight: jax.Array
-) -> jax.Array:
-    """`weight` x mean nats of the token after the next, of windows [B, T + 1].
-
-    Multi-token prediction, Gloeckle et al., arXiv 2404.19737. Where the weight is 0 a CPU leaves
-    the vocabulary's products out; a GPU would ask the host before each step.
-    """
-
-    def loss():
-        embedding_VD = params["token_embedding"]
-        logits_BTV = einsum("BTD,VD->BTV", ahead_BTD[:, :-1], embedding_VD, dtype, jnp.float32)
-        return token_losses(logits_BTV, windows_BL[:, 2:]).mean()
-
-    if jax.default_backend() == "gpu":
-        return weight * loss()
-    return weight * jax.lax.cond(weight > 0, loss, lambda: jnp.zeros(()))
+    logits_BTV, _ = model.apply({"params": params}, inputs_BT, dropout_key=key)
+    targets_BT = windows_BL[:, 1:]
+    if taught_BTV is None:
+        return token_losses(logits_BTV, targets_BT).mean()
+    weight_B = teacher_weight * taught_BTV[:, 0].any(axis=-1)
+    return token_losses(logits_BTV, targets_BT, taught_BTV.astype(jnp.float32), weight_B).mean()

@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from hlm_jax import checkpoint
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.shape import GPTConfig, Params, without_mtp
+from hlm_jax.model.shape import GPTConfig, Params
 from hlm_jax.training import optim
 from hlm_jax.training.hardware import resolve_attention, resolve_dtype
 from hlm_jax.training.material import Material
 from hlm_jax.training.mesh import local_copy, make_mesh, process_rows, put_rows
-from hlm_jax.training.objective import ahead_schedule, corruption_schedule
+from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.step import (
     TrainState,
     abstract_state,
@@ -61,7 +61,7 @@ class Program:
         The average where one is kept. Every process must call it: the arrays are gathered.
         """
         params = state.params if state.ema_params is None else state.ema_params
-        return local_copy(without_mtp(params), self.mesh)
+        return local_copy(params, self.mesh)
 
     def load(self, material: Material, first: int, end: int) -> tuple[jax.Array, ...]:
         """What steps first..end learn from, on the devices.
@@ -98,7 +98,7 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     dtype, dtype_reason = resolve_dtype(config.dtype)
     rows = train.batch_size // parts
     attention, attention_reason = resolve_attention(config.attention, cfg, dtype, rows)
-    trained = GPT(cfg, dtype, attention, mesh, mtp=train.mtp_weight > 0)
+    trained = GPT(cfg, dtype, attention, mesh)
     total_steps = material.total_steps
     optimizer, learning_rate = optim.make_optimizer(
         **config.optim, total_steps=total_steps, product_dtype=dtype
@@ -124,17 +124,15 @@ def build_program(config: ConfigDict, material: Material) -> Program:
             total_steps=total_steps,
         ),
         teacher_weight=train.teacher_weight if teachers else 0.0,
-        ahead=ahead_schedule(train.mtp_weight, total_steps),
     )
     root = jax.random.key(config.seed)
     dropout_key = jax.random.fold_in(root, 1)
     common: dict[str, Any] = {"ema_decay": train.ema_decay, "mesh": mesh}
 
     def begin(params: Params | None) -> TrainState:
-        key = jax.random.fold_in(root, 0)
         if params is None:
-            return init_state(trained, optimizer, key, **common)
-        return init_state_from(params, trained, optimizer, key, **common)
+            return init_state(trained, optimizer, jax.random.fold_in(root, 0), **common)
+        return init_state_from(params, trained, optimizer, **common)
 
     kind, plural = jax.devices()[0].device_kind, "s" if mesh.size > 1 else ""
     return Program(

@@ -23,7 +23,7 @@ from hlm_jax.keys import KEYS, RECORDED, SHAPE
 from hlm_jax.model.shape import Params
 from hlm_jax.pretrained import Pretrained, load_pretrained
 from hlm_jax.rules import written
-from hlm_jax.training.objective import ahead_schedule, corruption_schedule
+from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.optim import make_schedule
 
 
@@ -162,12 +162,7 @@ class Start:
                 f"learning rate: {before(self.step):.3g} at this step by the schedule of before, "
                 f"{now(self.step):.3g} from here on, {now(last - 1):.3g} at the last step, {last}"
             )
-        parts = {
-            "further texts": _share,
-            "replaced input tokens": _noise,
-            "weight of the token after the next": _ahead,
-        }
-        for name, part in parts.items():
+        for name, part in (("further texts", _share), ("replaced input tokens", _noise)):
             was, becomes = (part(values, total, self.step) for values, total in pairs)
             if abs(was - becomes) > 1e-6:
                 lines.append(
@@ -219,11 +214,6 @@ def _noise(values: Mapping[str, Any], total: int, step: int) -> float:
         anneal=values["train.corrupt_anneal"],
         total_steps=total,
     )
-    return float(schedule(step)) if schedule else 0.0
-
-
-def _ahead(values: Mapping[str, Any], total: int, step: int) -> float:
-    schedule = ahead_schedule(values["train.mtp_weight"], total)
     return float(schedule(step)) if schedule else 0.0
 
 

@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.shape import MTP, Params
+from hlm_jax.model.shape import Params
 from hlm_jax.training.mesh import BATCH_AXES, replicated, shardings
-from hlm_jax.training.objective import ahead_loss, loss_and_state
+from hlm_jax.training.objective import loss_fn
 
 
 @flax.struct.dataclass
@@ -54,13 +54,10 @@ class TrainState:
 
 def fresh_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float) -> TrainState:
     """The state before step 0, as a function of the key alone."""
-    return state_of(_fresh_params(model, key), model, optimizer, ema_decay=ema_decay)
-
-
-def _fresh_params(model: GPT, key: jax.Array) -> Params:
     # The parameters are those of any attention, and a fused one may ask for a card.
     plain = model.clone(attention="xla")
-    return plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    params = plain.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    return state_of(params, model, optimizer, ema_decay=ema_decay)
 
 
 def state_of(params: Params, model: GPT, optimizer, *, ema_decay: float) -> TrainState:
@@ -88,21 +85,11 @@ def init_state(model: GPT, optimizer, key: jax.Array, *, ema_decay: float, mesh:
     return jax.jit(fresh, out_shardings=layout)(key)
 
 
-def init_state_from(
-    params: Params, model: GPT, optimizer, key: jax.Array, *, ema_decay: float, mesh: Mesh
-):
-    """A TrainState over the mesh with these weights (numpy) and a new optimizer.
-
-    What only training has (GPT.mtp) is as fresh_state draws it.
-    """
-
-    def state(params, key):
-        if model.mtp:
-            params = {MTP: _fresh_params(model, key)[MTP]} | params
-        return state_of(params, model, optimizer, ema_decay=ema_decay)
-
+def init_state_from(params: Params, model: GPT, optimizer, *, ema_decay: float, mesh: Mesh):
+    """A TrainState over the mesh with these weights (numpy) and a new optimizer."""
+    fresh = functools.partial(state_of, model=model, optimizer=optimizer, ema_decay=ema_decay)
     layout = _layout(model, optimizer, ema_decay=ema_decay, mesh=mesh)
-    return jax.jit(state, out_shardings=layout)(params, key)
+    return jax.jit(fresh, out_shardings=layout)(params)
 
 
 def _layout(model: GPT, optimizer, *, ema_decay: float, mesh: Mesh) -> TrainState:
@@ -119,14 +106,12 @@ def make_step(
     mesh: Mesh,
     corruption: Callable | None = None,
     teacher_weight: float = 0.0,
-    ahead: Callable | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted `step(state, windows_MBL, key) -> (state, metrics)` of M steps.
 
     The given state is donated. The batch is cut over all devices and the loss is a mean over all of
     it, so XLA sums the gradients across devices. Dropout's key is fold_in(key, state.step), so a
-    resumed run repeats the masks. Metrics are arrays [M]: "loss" of the next token in nats,
-    "grad_norm" of all that is minimised,
+    resumed run repeats the masks. Metrics are arrays [M]: "loss" in nats per token, "grad_norm",
     "skipped" (1 where float16 gradients overflowed and nothing moved) and "loss_scale".
 
     Args:
@@ -135,21 +120,15 @@ def make_step(
       corruption: step -> fraction of the inputs to replace, or None.
       teacher_weight: as in objective.loss_fn. With one, the step has a fourth argument, what
         teachers predict, [M, B, T, V].
-      ahead: step -> weight of the token after the next, for a model with mtp, or None.
     """
 
-    def gradients(params, batch, key, scale, rate, ahead_weight):
+    def gradients(params, batch, key, scale, rate):
         def scaled(params, windows_BL, taught_BTV, key):
             of = windows_BL, key, rate, taught_BTV, teacher_weight
-            loss, ahead_BTD = loss_and_state(params, model, *of)
-            minimised = loss
-            if ahead_BTD is not None:
-                minimised += ahead_loss(ahead_BTD, params, model.dtype, windows_BL, ahead_weight)
-            return minimised * scale, loss
+            return loss_fn(params, model, *of) * scale
 
-        gradient = jax.grad(scaled, has_aux=True)
         if grad_accum_steps == 1:
-            grads, loss = gradient(params, *batch, key)
+            loss, grads = jax.value_and_grad(scaled)(params, *batch, key)
         else:
             # Strided, so that every part holds rows of every device and no row moves.
             def cut(x):
@@ -159,19 +138,20 @@ def make_step(
 
             def add(total, part_and_number):
                 part, number = part_and_number
-                one = gradient(params, *part, jax.random.fold_in(key, number))
+                part_key = jax.random.fold_in(key, number)
+                one = jax.value_and_grad(scaled)(params, *part, part_key)
                 return jax.tree.map(jnp.add, total, one), None
 
-            zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
-            (grads, loss), _ = jax.lax.scan(add, zero, (parts, jnp.arange(grad_accum_steps)))
+            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+            (loss, grads), _ = jax.lax.scan(add, zero, (parts, jnp.arange(grad_accum_steps)))
         factor = 1.0 / (grad_accum_steps * scale)
-        return loss / grad_accum_steps, jax.tree.map(lambda g: g * factor, grads)
+        return loss * factor, jax.tree.map(lambda g: g * factor, grads)
 
     def one_step(state: TrainState, batch, key):
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        rate, weight = (f and f(state.step) for f in (corruption, ahead))
-        key = jax.random.fold_in(key, state.step)
-        loss, grads = gradients(state.params, batch, key, scale, rate, weight)
+        rate = corruption and corruption(state.step)
+        step_key = jax.random.fold_in(key, state.step)
+        loss, grads = gradients(state.params, batch, step_key, scale, rate)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -56,7 +56,7 @@ def measure(config) -> dict[str, Any]:
     from hlm_jax.training import optim
     from hlm_jax.training.hardware import resolve_dtype
     from hlm_jax.training.mesh import make_mesh
-    from hlm_jax.training.objective import ahead_schedule, corruption_schedule
+    from hlm_jax.training.objective import corruption_schedule
     from hlm_jax.training.step import init_state, make_step
     from scripts.bench import hlo
 
@@ -64,7 +64,7 @@ def measure(config) -> dict[str, Any]:
         raise UserError("the step is profiled without teachers: leave train.teachers empty")
     cfg, train, mesh = GPTConfig(**config.model), config.train, make_mesh()
     dtype, _ = resolve_dtype(config.dtype)
-    model, total = GPT(cfg, dtype, "xla", mesh, mtp=train.mtp_weight > 0), 10_000
+    model, total = GPT(cfg, dtype, "xla", mesh), 10_000
     optimizer, _ = optim.make_optimizer(**config.optim, total_steps=total, product_dtype=dtype)
     noise = corruption_schedule(
         rate=train.corrupt_inputs,
@@ -79,7 +79,6 @@ def measure(config) -> dict[str, Any]:
         optimizer,
         grad_accum_steps=parts,
         corruption=noise,
-        ahead=ahead_schedule(train.mtp_weight, total),
         **common,
     )
     state, key = init_state(model, optimizer, jax.random.key(0), **common), jax.random.key(1)

@@ -23,7 +23,7 @@ from hlm_jax.model.sampling import SamplingArrays, SamplingParams
 from hlm_jax.model.shape import GPTConfig
 from hlm_jax.training import optim
 from hlm_jax.training.mesh import make_mesh
-from hlm_jax.training.objective import ahead_schedule, corruption_schedule
+from hlm_jax.training.objective import corruption_schedule
 from hlm_jax.training.step import abstract_state, make_step
 from scripts.bench import hlo
 
@@ -171,7 +171,7 @@ def compile_step(
     kernel = card.capability >= (8, 0) and flash.fits(cfg.block_size, cfg.head_width, dtype)
     attention = attention or ("fused" if cfg.dropout and kernel else "xla")
     mesh = make_mesh(fsdp, devices(card, count))
-    model = GPT(cfg, dtype, attention, mesh, mtp=train.mtp_weight > 0)
+    model = GPT(cfg, dtype, attention, mesh)
     optimizer, _ = optim.make_optimizer(**config.optim, total_steps=STEPS, product_dtype=dtype)
     state = abstract_state(model, optimizer, ema_decay=train.ema_decay, mesh=mesh)
     step: Any = make_step(
@@ -186,7 +186,6 @@ def compile_step(
             anneal=train.corrupt_anneal,
             total_steps=STEPS,
         ),
-        ahead=ahead_schedule(train.mtp_weight, STEPS),
     )
     shape = (steps, train.batch_size, config.model.block_size + 1)
     windows = jax.ShapeDtypeStruct(shape, jnp.int32)

@@ -321,7 +321,6 @@ def _part(op_name: str) -> str:
     names = (
         ("attention/qkv", "attention projections"),
         ("attention/out", "attention projections"),
-        ("mtp", "loss and optimizer"),
         ("/lstm/", "LSTM"),
         ("_norm", "norms"),
         ("attention", "attention core"),
