@@ -279,9 +279,13 @@ def differences(
         for name, (before, after) in changes(saved, now).items()
         if KEYS[name].resume == FIXED or not resuming
     ]
-    embedding = old.get("model.embedding_dropout", -1)
-    if embedding not in (-1, old.get("model.dropout")):
-        lines.append(f"model.embedding_dropout: {written(embedding)} -> (removed)")
+    # With these values a removed key did nothing.
+    idle = {"model.embedding_dropout": (-1, old.get("model.dropout"))}
+    lines += [
+        f"{name}: {written(old[name])} -> (removed)"
+        for name in REMOVED
+        if name in old and old[name] not in idle.get(name, (0,))
+    ]
     others = [name for name in old if name not in (*KEYS, *RENAMED, *REMOVED)]
     return lines + [f"{name}: {written(old[name])} -> {ABSENT}" for name in others]
 

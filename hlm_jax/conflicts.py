@@ -47,6 +47,14 @@ def _training(values: Mapping[str, Any], need: Need) -> None:
         f"{values['corpus.extra_end']}: set --config.corpus.extra_end to as much or more",
     )
     need(
+        not values["train.teachers"]
+        or not values["corpus.extra"]
+        or values["corpus.extra_fraction"] < 1
+        or values["corpus.extra_hold"] < 1,
+        "train.teachers teach the book, and with corpus.extra_fraction=1 and corpus.extra_hold=1 "
+        "no window is of it: set --config.train.teachers=",
+    )
+    need(
         not values["train.patience"] or values["split.held_out"],
         "train.patience compares scores of held-out chapters and there are none: "
         "set --config.split.held_out=true or --config.train.patience=0",

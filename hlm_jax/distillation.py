@@ -211,12 +211,12 @@ def _link(folder: Path, kept: dict[str, Any], nats: Sequence[list[np.ndarray]]) 
 
 def _in_common(config: ConfigDict) -> dict[str, Any]:
     """What a student and its teacher must agree in: book, split, tokenizer, length of windows."""
-    values, names = configs.flatten(config), ("model.vocab_size", "model.block_size")
+    of = "corpus.", "split.", "tokenizer.", "train.init", "model.vocab_size", "model.block_size"
+    free = "corpus.extra", "corpus.cache_dir"
     return {
         key: value
-        for key, value in values.items()
-        if key in names
-        or (key.startswith(("corpus.", "split.", "tokenizer.")) and "extra" not in key)
+        for key, value in configs.flatten(configs.recorded(config)).items()
+        if key.startswith(of) and not key.startswith(free)
     }
 
 

@@ -224,7 +224,10 @@ KEYS: dict[str, Key] = {
         0.0, number(low=0, below=1), "Fraction of input tokens replaced at the last step.", RECORDED
     ),
     "train.teachers": Key(
-        (), paths(), "Workdirs of runs whose mean prediction is part of every target.", RECORDED
+        (),
+        paths(),
+        "Workdirs of runs whose mean prediction is part of the targets.",
+        RECORDED,
     ),
     "train.teacher_weight": Key(
         0.5, number(low=0, high=1), "Weight of the teachers' prediction in a target.", RECORDED
@@ -276,8 +279,12 @@ KEYS: dict[str, Key] = {
 
 # Keys of version 0.1.0 under the names of today.
 RENAMED = {"train.accumulate_steps": "train.grad_accum_steps"}
-# Keys of version 0.1.0 that are gone, and what to do about it.
-REMOVED = {"model.embedding_dropout": "was removed: model.dropout is also the embeddings' rate"}
+# Keys that are gone, and what to do about it.
+REMOVED = {
+    "model.embedding_dropout": "was removed: model.dropout is also the embeddings' rate",
+    "optim.cycles": "was removed: cycles of the rate gained nothing",
+    "train.mtp_weight": "was removed: the token after the next taught the model nothing",
+}
 # Keys that version 0.1.0 did not have, with the values that mean what its runs did.
 ADDED = {
     "corpus.revision": 1,

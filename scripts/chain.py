@@ -25,7 +25,7 @@ def main() -> None:
     add(
         "--config",
         nargs="+",
-        default=["configs/small.py"],
+        action="extend",
         metavar="FILE",
         help="configs that take turns (default: configs/small.py)",
     )
@@ -43,7 +43,9 @@ def run(args: argparse.Namespace, overrides: list[str]) -> None:
 
     # The device is the trainings' alone: this process scores their links on the CPU.
     jax.config.update("jax_platforms", "cpu")
-    links = distillation.train_chain(args.config, overrides, links=args.links, workdir=args.workdir)
+    links = distillation.train_chain(
+        args.config or ["configs/small.py"], overrides, links=args.links, workdir=args.workdir
+    )
     print("\n" + distillation.table(links))
     print(f"the model is {links[-1].folder}; on the validation chapters, and what it writes:")
     for line in distillation.commands(links):

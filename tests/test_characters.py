@@ -156,8 +156,10 @@ def test_exact_bits_are_at_most_the_tokens_bits(model, wide):
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-def test_the_next_characters_are_a_distribution_for_every_beam(model, beam):
+@pytest.mark.parametrize("form", ["qwen3", "mogrifier"])
+def test_the_next_characters_are_a_distribution_for_every_beam(models, form, beam):
     """The beam at s depends on s alone: what follows may not change it."""
+    model = models[form]
     alphabet = "红楼梦\n石"
     for context in ("", "红", "红楼", "石红楼梦"):
         texts = [context + char for char in alphabet]
@@ -180,8 +182,10 @@ def test_the_next_characters_are_a_distribution_for_every_beam(model, beam):
                 assert order[one.rank[-1] - 1] == pytest.approx(top[char])
 
 
-def test_texts_read_together_and_alone_have_the_same_scores(model, monkeypatch):
+@pytest.mark.parametrize("form", ["qwen3", "mogrifier"])
+def test_texts_read_together_and_alone_have_the_same_scores(models, monkeypatch, form):
     monkeypatch.setattr(hypotheses, "BLOCKS", 64)  # no compilations for more slots
+    model = models[form]
     texts = [TEXT, "梦", TEXT[3:] * 3, *(TEXT[i:] for i in range(1, 15))]
     together = character_scores(model, texts)
     assert [len(one.bits) for one in together] == [len(text) for text in texts]

@@ -249,10 +249,19 @@ def test_a_number_too_large_for_a_float_is_refused():
             "--config.train.accumulate_steps was renamed: use --config.train.grad_accum_steps",
         ),
         ("model.embedding_dropout=0.3", "--config.model.embedding_dropout was removed: model.drop"),
+        ("optim.cycles=4", "--config.optim.cycles was removed: cycles of the rate gained nothing"),
     ],
 )
 def test_the_line_names_what_to_write(override, message):
     assert message in refusal(override)
+
+
+ALL_FURTHER = [
+    "corpus.extra=b.txt",
+    "corpus.extra_fraction=1",
+    "corpus.extra_hold=1",
+    "corpus.extra_end=1",
+]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +284,7 @@ def test_the_line_names_what_to_write(override, message):
             "set --config.train.corrupt_anneal",
         ),
         (["model.form=mogrifier", "mesh.fsdp=2"], "set --config.mesh.fsdp=1"),
+        (["train.teachers=a", *ALL_FURTHER], "set --config.train.teachers="),
         (["model.form=mogrifier", "model.intermediate_size=77"], "set --config.model.interm"),
     ],
 )
@@ -530,6 +540,13 @@ def test_an_own_dropout_of_embeddings_cannot_be_resumed(rate, same):
     old = saved(model__embedding_dropout=rate)
     lines = configs.differences(old, configs.recorded(ConfigDict(configs.upgrade(old))))
     assert lines == ([] if same else [f"model.embedding_dropout: {rate} -> (removed)"])
+
+
+@pytest.mark.parametrize("key", ["optim.cycles", "train.mtp_weight"])
+def test_a_removed_key_that_did_something_cannot_be_resumed(key):
+    for value, lines in ((0, []), (4, [f"{key}: 4 -> (removed)"])):
+        old = saved(**{key.replace(".", "__"): value})
+        assert configs.differences(old, configs.recorded(ConfigDict(configs.upgrade(old)))) == lines
 
 
 def test_a_key_of_another_version_is_a_difference():

@@ -69,6 +69,13 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
                 journal.evaluation(0, values)
                 history = dataclasses.replace(history, initial=values[checkpoint.METRIC])
             spans = iter(()) if history.stopped_early else plan.spans(history.step)
+            if program.teaching and not history.ended(plan.total_steps):
+                journal.say("the teachers read the book")
+                with journal.pause(history.step), journal.computes():
+                    # Processes that stop one by one would wait for one another.
+                    alone = jax.process_count() == 1
+                    if not program.teaching.read(lambda: alone and stop.requested):
+                        spans = iter(())
             batches = prefetched(spans, lambda span: program.load(material, *span))
             pending: Dispatch | None = None  # with state and history, all that changes
             for (first, done), loaded in batches:

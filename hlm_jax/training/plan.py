@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from hlm_jax.training.material import Material
 
+TAUGHT = 2**28  # the most bytes of teachers' predictions that one dispatch takes, of several steps
 Span = tuple[int, int]  # the first step of a dispatch, and the step after its last
 
 
@@ -29,7 +30,13 @@ class Plan:
         train, save, total_steps = config.train, config.checkpoint.every_steps, material.total_steps
         size = math.gcd(train.steps_per_dispatch, save)
         evaluate = train.eval_every_steps if material.val_texts else 0
-        return cls(total_steps, math.gcd(size, evaluate) if evaluate else size, save, evaluate)
+        size = math.gcd(size, evaluate) if evaluate else size
+        if train.teachers and train.teacher_weight:
+            model = config.model
+            of_a_step = 2 * train.batch_size * model.block_size * model.vocab_size
+            fitting = (n for n in range(size, 1, -1) if size % n == 0 and n * of_a_step <= TAUGHT)
+            size = next(fitting, 1)
+        return cls(total_steps, size, save, evaluate)
 
     def spans(self, start: int) -> Iterator[Span]:
         """Every dispatch from step `start` on."""

@@ -108,8 +108,8 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     if teachers:
         teaching = Teaching(teachers, material.windows.book_tokens, cfg.block_size)
         about = (
-            f"\n{len(teachers)} teacher{'s' if len(teachers) > 1 else ''} read the book first; "
-            f"a temporary file of {teaching.n_bytes / 1e9:.2g} GB keeps the predictions"
+            f"\nteachers: {len(teachers)}; a temporary file of {teaching.n_bytes / 1e9:.2g} GB "
+            "keeps what they predict of the book"
         )
     step = make_step(
         trained,

@@ -107,12 +107,13 @@ def make_step(
     corruption: Callable | None = None,
     teacher_weight: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Jitted `step(state, windows_MBL, key) -> (state, metrics)` of M steps.
+    """Jitted `step(state, windows_MBL, key[, taught]) -> (state, metrics)` of M steps.
 
     The given state is donated. The batch is cut over all devices and the loss is a mean over all of
     it, so XLA sums the gradients across devices. Dropout's key is fold_in(key, state.step), so a
-    resumed run repeats the masks. Metrics are arrays [M]: "loss" in nats per token, "grad_norm",
-    "skipped" (1 where float16 gradients overflowed and nothing moved) and "loss_scale".
+    resumed run repeats the masks. Metrics are arrays [M]: "loss", what is minimised, in nats per
+    token, "grad_norm", "skipped" (1 where float16 gradients overflowed and nothing moved) and
+    "loss_scale".
 
     Args:
       grad_accum_steps: into how many parts a batch is cut; their gradients are averaged.

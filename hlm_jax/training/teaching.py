@@ -1,13 +1,13 @@
-"""What teachers predict of the book: computed once, before the first step, and kept in a file.
+"""What teachers predict of the book: computed before the first step, and kept in a file.
 
 Every epoch cuts other windows of the same tokens, and a prediction hardly depends on where the
-window begins that it is made in. So teachers cost a run two readings of its book, however many
-epochs it has, and a student's step as good as nothing.
+window begins that it is made in. So teachers cost a run two readings of its book, each time that it
+starts, however many epochs it has, and a student's step costs little more than another.
 """
 
-import functools
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import Params
 
-ROWS = 32  # windows that a teacher reads at once
+ROWS, BYTES = 32, 2**28  # the most windows, and bytes of logits, that a teacher computes at once
 
 
 class Teaching:
@@ -30,47 +30,65 @@ class Teaching:
       teachers: models and their weights, one or more of one vocabulary.
       tokens: int32 [N], N >= block_size.
       block_size: tokens of a window, at most what every teacher reads.
+
+    Raises:
+      UserError: no room for the file.
     """
 
     def __init__(self, teachers: Sequence[tuple[GPT, Params]], tokens: np.ndarray, block_size: int):
         self._teachers, self._tokens, self._block = list(teachers), tokens, block_size
+        self.vocab_size = self._teachers[0][0].cfg.vocab_size
+        self._table: np.ndarray | None = None
+        try:
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+        except OSError as error:
+            raise self._no_room(error.strerror) from error
+        if free < self.n_bytes:
+            raise self._no_room(f"{free / 1e9:.1f} GB are free")
 
     @property
     def n_bytes(self) -> int:
         """Size of the file."""
-        return self._tokens.size * self._teachers[0][0].cfg.vocab_size * 2
+        return self._tokens.size * self.vocab_size * 2
+
+    def read(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Lets the teachers read the text; takes them minutes. Their weights are then given up.
+
+        Args:
+          stopped: is asked now and then.
+
+        Returns:
+          Whether they have read it all: False where `stopped` was true.
+
+        Raises:
+          UserError: no room for the file.
+        """
+        try:
+            # Unnamed: it lives as long as it is mapped.
+            with tempfile.TemporaryFile() as file:
+                for rows in self._predictions():
+                    if stopped():
+                        return False
+                    file.write(rows.tobytes())
+                file.flush()
+                shape = len(self._tokens), self.vocab_size
+                self._table = np.memmap(file, np.float16, "r", shape=shape)
+        except OSError as error:
+            raise self._no_room(error.strerror) from error
+        self._teachers = []
+        return True
 
     def rows_at(self, starts: np.ndarray) -> np.ndarray:
         """The predictions of windows that begin at `starts`, float16 [n, block_size, V].
 
         Row t of a window is the distribution of the token after its token t. A start of -1 stands
-        for a window of another text: its rows are zeros. The first call lets the teachers read.
-
-        Raises:
-          UserError: no room for the file.
+        for a window of another text: its rows are zeros.
         """
-        table = self._table
-        out = np.zeros((len(starts), self._block, table.shape[1]), np.float16)
+        assert self._table is not None, "read first"
+        out = np.empty((len(starts), self._block, self.vocab_size), np.float16)
         for row, start in zip(out, starts, strict=True):
-            if start >= 0:
-                row[:] = table[start : start + self._block]
+            row[:] = self._table[start : start + self._block] if start >= 0 else 0
         return out
-
-    @functools.cached_property
-    def _table(self) -> np.ndarray:
-        """float16 [N, V], read from an unnamed file that lives as long as the process."""
-        vocabulary = self._teachers[0][0].cfg.vocab_size
-        try:
-            with tempfile.TemporaryFile() as file:
-                for part in self._predictions():
-                    file.write(part.tobytes())
-                file.flush()
-                return np.memmap(file, np.float16, "r", shape=(len(self._tokens), vocabulary))
-        except OSError as error:
-            raise UserError(
-                f"the teachers' predictions need a temporary file of {self.n_bytes / 1e9:.1f} GB "
-                f"in {tempfile.gettempdir()} ({error.strerror}): make room, or set TMPDIR"
-            ) from error
 
     def _predictions(self) -> Iterator[np.ndarray]:
         """The rows of the table in their order, some at a time."""
@@ -81,16 +99,23 @@ class Teaching:
         def predict(weights, tokens_BT):
             return mean_probabilities(models, weights, tokens_BT).astype(jnp.float16)
 
+        at_once = min(ROWS, max(1, BYTES // (self._block * self.vocab_size * 4)))
         last, done = len(self._tokens) - self._block, 0
         starts = [*range(0, last, max(1, self._block // 2)), last]
-        for first in range(0, len(starts), ROWS):
-            some = starts[first : first + ROWS]
+        for first in range(0, len(starts), at_once):
+            some = starts[first : first + at_once]
             # The last call repeats a window, so that all have one shape.
-            padded = np.array(some + [last] * (ROWS - len(some)))
+            padded = np.array(some + [last] * (at_once - len(some)))
             windows = self._tokens[padded[:, None] + np.arange(self._block)]
             for start, rows in zip(some, np.asarray(predict(weights, windows)), strict=False):
                 yield rows[done - start :]
                 done = start + self._block
+
+    def _no_room(self, why: str | None) -> UserError:
+        return UserError(
+            f"what the teachers predict takes a temporary file of {self.n_bytes / 1e9:.1f} GB "
+            f"({why}): make room, or set the environment variable TMPDIR to a folder that has it"
+        )
 
 
 def mean_probabilities(

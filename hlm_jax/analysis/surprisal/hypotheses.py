@@ -272,37 +272,26 @@ class MemoryReader:
     def __init__(self, model: GPT, params: Params, columns: np.ndarray, *, texts: int, width: int):
         block = model.cfg.block_size
         self._block, self._kept = block, block - max(1, block // 2)
-        self._params, self._rows, self.width = params, texts * width, width
+        self._rows, self.width = texts * width, width
         self._empty = jax.tree.map(lambda x: np.asarray(x[0]), init_memory(model.cfg, 1))
-
-        @jax.jit
-        def read(params, tokens_RT, memory):
-            last_R = jnp.full(len(tokens_RT), tokens_RT.shape[1] - 1)
-            logits_R1V, memory = model.apply(
-                {"params": params}, tokens_RT, cache=memory, last_B=last_R
-            )
-            return _probabilities(logits_R1V[:, 0], columns), memory
-
-        self._read = read
+        self._read = functools.partial(_read_on, model, params, jnp.asarray(columns))
 
     def clear(self, text: int) -> None:
         """Nothing: hypotheses keep what they remember themselves."""
 
     def read(self, requests: Sequence[tuple[int, Request]]) -> list[Node]:
         """As Reader.read."""
+        parents = [self._window(parent) for _, (parent, _) in requests]
+        spare = self._rows - len(requests)
+        rows = [memory for _, memory in parents] + [self._empty] * spare
+        tokens_R1 = np.array([[token] for _, (_, token) in requests] + [[0]] * spare, np.int32)
+        memory_R = jax.tree.map(lambda *x: np.stack(x), *rows)
+        p_RC, memory_R = jax.device_get(self._read(tokens_R1, memory_R))
         found = []
-        for first in range(0, len(requests), self._rows):
-            some = [request for _, request in requests[first : first + self._rows]]
-            parents = [self._window(parent) for parent, _ in some]
-            spare = self._rows - len(some)
-            rows = [memory for _, memory in parents] + [self._empty] * spare
-            tokens_R1 = np.array([[token] for _, token in some] + [[0]] * spare, np.int32)
-            memory = jax.tree.map(lambda *x: np.stack(x), *rows)
-            p_RC, memory = jax.device_get(self._read(self._params, tokens_R1, memory))
-            for row, ((ids, _), (_, token)) in enumerate(zip(parents, some, strict=True)):
-                own = jax.tree.map(lambda x, row=row: x[row].copy(), memory)
-                ids, none = np.append(ids, np.int32(token)), np.zeros(0, np.int32)
-                found.append(Node(ids, none, p_RC[row], memory=own))
+        for row, ((ids, _), (_, (_, token))) in enumerate(zip(parents, requests, strict=True)):
+            memory = jax.tree.map(lambda x, row=row: x[row].copy(), memory_R)
+            ids, none = np.append(ids, np.int32(token)), np.zeros(0, np.int32)
+            found.append(Node(ids, none, p_RC[row].copy(), memory=memory))
         return found
 
     def _window(self, parent: Node | None) -> tuple[np.ndarray, Memory]:
@@ -316,11 +305,19 @@ class MemoryReader:
             ids, memory = parent.ids[len(parent.ids) - self._kept :], self._empty
             if self._kept:
                 one = jax.tree.map(lambda x: x[None], memory)
-                _, one = jax.device_get(self._read(self._params, ids[None], one))
+                _, one = jax.device_get(self._read(ids[None], one))
                 memory = jax.tree.map(lambda x: x[0], one)
             parent.slid = Node(ids, np.zeros(0, np.int32), parent.p, memory=memory)
         assert parent.slid.memory is not None
         return parent.slid.ids, parent.slid.memory
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read_on(model: GPT, params, columns_C, tokens_RT, memory):
+    """(probabilities after the last token of every row, [R, C], the memory after it)."""
+    last_R = jnp.full(len(tokens_RT), tokens_RT.shape[1] - 1)
+    logits_R1V, memory = model.apply({"params": params}, tokens_RT, cache=memory, last_B=last_R)
+    return _probabilities(logits_R1V[:, 0], columns_C), memory
 
 
 class Search(Protocol):
