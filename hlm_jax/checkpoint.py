@@ -136,7 +136,7 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
             f"{workdir} holds fold models, not one run: use surprisal.py --folds {workdir}, or one "
             f"of them as --workdir {workdir}/fold-01"
         )
-    if not steps and (links := _trained_links(Path(workdir))):
+    if not steps and (links := trained_links(workdir)):
         raise CheckpointError(
             f"{workdir} holds a chain, not one run: use one of its links, --workdir {links[-1]}"
         )
@@ -163,8 +163,9 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
     return int(step)
 
 
-def _trained_links(workdir: Path) -> list[Path]:
+def trained_links(workdir: str | Path) -> list[Path]:
     """The links of a chain (distillation.py) that have a checkpoint, in their order."""
+    workdir = Path(workdir)
     numbers = (path.name.removeprefix("link-") for path in workdir.glob("link-*"))
     links = [workdir / f"link-{k}" for k in sorted(int(n) for n in numbers if n.isdecimal())]
     return [link for link in links if steps_in(link)]

@@ -148,7 +148,7 @@ def plan(files: Sequence[str], overrides: Sequence[str], *, links: int, workdir:
         if changed := [key for key in first if first[key] != now[key]]:
             raise UserError(
                 f"{files[0]} and {file} differ in {', '.join(changed)}, which all links have in "
-                f"common: set --config.{changed[0]}"
+                f"common: set {' and '.join(f'--config.{key}' for key in changed)}"
             )
     if "," in str(workdir):
         raise UserError(f"{workdir} has a comma, which separates teachers: use another --workdir")

@@ -27,10 +27,16 @@ def main() -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="configs that take turns (default: configs/small.py)",
+        help="one or more configs, which take turns (default: configs/small.py)",
     )
     add("--links", type=int, default=6, metavar="N", help="how many models (default: 6)")
-    add("--workdir", type=Path, default=Path("runs/chain"), metavar="DIR", help="runs/chain")
+    add(
+        "--workdir",
+        type=Path,
+        default=Path("runs/chain"),
+        metavar="DIR",
+        help="the chain's folder (default: runs/chain)",
+    )
     args, overrides = cli.with_overrides(parser)
     with cli.command("chain"):
         run(args, overrides)

@@ -83,6 +83,9 @@ def test_a_teacher_is_the_best_checkpoint_as_a_reader_opens_it(chain):
     run = load_run(chain[0] / "link-1")
     assert model.cfg == run.model.cfg
     jax.tree.map(np.testing.assert_array_equal, params, run.params)
+    config.train.teachers = (str(chain[0]),)
+    with pytest.raises(UserError, match=r"name a link of this chain, such as .*/link-2$"):
+        _teachers(config, load_material(config), "float32")
 
 
 def test_the_figures_are_those_of_the_mean_of_the_links(chain):

@@ -308,7 +308,7 @@ BAD_RUNS = {
         ["train.teachers={trained}", "model.block_size=33"],
         "reads 32 tokens, this run's windows have 33",
     ),
-    "no teacher": (["train.teachers={empty}"], "no checkpoint in"),
+    "no teacher": (["train.teachers={empty}"], "name a run's workdir"),
     "a book that stands twice": (["corpus.path={twice}"], "remove chapters 22 to 41"),
 }
 

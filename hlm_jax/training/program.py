@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -108,8 +109,8 @@ def build_program(config: ConfigDict, material: Material) -> Program:
     if teachers:
         teaching = Teaching(teachers, material.windows.book_tokens, cfg.block_size)
         about = (
-            f"\nteachers: {len(teachers)}; a temporary file of {teaching.n_bytes / 1e9:.2g} GB "
-            "keeps what they predict of the book"
+            f"\nteachers: {len(teachers)}; a temporary file of {teaching.n_bytes / 1e9:.2g} GB in "
+            f"{tempfile.gettempdir()} keeps what they predict of the book"
         )
     step = make_step(
         trained,
@@ -173,6 +174,12 @@ def _teachers(config: ConfigDict, material: Material, dtype: str) -> list[tuple[
     """The models whose predictions this run learns from next to the text, and their weights."""
     teachers, block = [], config.model.block_size
     for workdir in config.train.teachers:
+        if not checkpoint.steps_in(workdir):
+            links = checkpoint.trained_links(workdir)
+            raise UserError(
+                f"train.teachers: there is no checkpoint in {workdir}: name "
+                + (f"a link of this chain, such as {links[-1]}" if links else "a run's workdir")
+            )
         _, params, meta = checkpoint.read(workdir)
         # A teacher trained on other chapters may know the chapters that this run holds out.
         if meta["tokenizer_fingerprint"] != material.tokenizer.fingerprint:
