@@ -3,8 +3,9 @@
 Command:  python -m hlm_jax.train --config configs/night_lstm.py --workdir runs/night_lstm
           python scripts/chain.py --config configs/night_lstm.py configs/night.py --links 8 \\
             --workdir runs/chain
-Time:     see night.py.
-Result:   see night.py.
+Time:     not yet measured without other work beside it.
+Result:   5.40 bits per character on the validation chapters at step 4500, 0.894 of the 5-gram
+          baseline; then it overfits, so its decay is not final.
 """
 
 from ml_collections import ConfigDict
