@@ -52,8 +52,9 @@ def train(
 ) -> None:
     """Runs `python -m hlm_jax.train` in `folder` to its end.
 
-    The folder's log.txt gets the output, seconds.txt the time of every attempt. In the main thread
-    SIGTERM, SIGHUP and Ctrl-C are passed on: the training saves, and then this call raises.
+    The folder's log.txt gets the output, seconds.txt the time of every attempt. In the main thread,
+    and inside its `passing_on`, SIGTERM, SIGHUP and Ctrl-C are passed on: the training saves, and
+    then this call raises.
 
     Args:
       overrides: "section.key=value" words.
@@ -95,21 +96,20 @@ def _run(
 ) -> tuple[int, bool]:
     """The exit code of a training, and whether a signal was passed on to it."""
     limit = {"OMP_NUM_THREADS": str(len(on))} if len(on) < (os.cpu_count() or 1) else {}
-    in_main = threading.current_thread() is threading.main_thread()
-    started: list[subprocess.Popen] = []
     with (
         log.open("ab") as out,
-        _passing_on(started) as passed,
+        passing_on() as passed,
         subprocess.Popen(
             [sys.executable, "-m", "hlm_jax.train", *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             env=os.environ | limit,
-            process_group=0 if in_main else None,  # a terminal's Ctrl-C comes once, through us
+            # A terminal's Ctrl-C comes once, through us.
+            process_group=None if passed is None else 0,
         ) as process,
+        _listed(process),
     ):
-        started.append(process)
         if passed:  # it came before there was a process
             process.terminate()
         # From here and not with preexec_fn, which would fork a process that runs JAX's threads.
@@ -124,25 +124,47 @@ def _run(
                     report(*map(int, steps[-1]))
 
 
+_running: list[subprocess.Popen] = []  # the trainings of this process
+_passed: list[int] | None = None  # the signals that were passed on; None where none would be
+
+
 @contextlib.contextmanager
-def _passing_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Passes signals on to the processes; the list that it yields tells which ones came."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came  # Python allows handlers in the main thread alone
+def passing_on() -> Iterator[list[int] | None]:
+    """Passes signals on to all trainings of this process, those of other threads as well.
+
+    Python allows handlers in the main thread alone. Another thread gets what the main thread's call
+    gets, which is to last longer than the thread's trainings.
+
+    Yields:
+      The signals that came, or None where nothing passes them on.
+    """
+    global _passed
+    if _passed is not None or threading.current_thread() is not threading.main_thread():
+        yield _passed
         return
+    came = _passed = []
 
     def pass_on(number: int, _frame: object) -> None:
         came.append(number)
-        for process in processes:
+        for process in list(_running):
             process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
         yield came
     finally:
+        _passed = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _listed(process: subprocess.Popen) -> Iterator[None]:
+    _running.append(process)
+    try:
+        yield
+    finally:
+        _running.remove(process)
 
 
 # --- one after another ---

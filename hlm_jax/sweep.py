@@ -86,7 +86,7 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
     cores = process.cores()
     free = [set(cores[i::at_once]) or set(cores) for i in range(at_once)]
     rows: list[Row] = []
-    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+    with process.passing_on(), concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
             for row in pool.map(lambda job: run_one(job, free), jobs):
                 rows.append(row)

@@ -410,7 +410,8 @@ def test_sweep(script, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environment):
+@pytest.mark.parametrize("asked", ["training", "sweep"])
+def test_a_sweep_says_when_a_training_was_asked_to_stop(asked, tiny, tmp_path, environment):
     path, workdir = tmp_path / "demo.py", tmp_path / "sweep"
     words = [word.removeprefix("--config.") for word in (*tiny, "--config.train.steps=100000")]
     path.write_text(
@@ -437,9 +438,10 @@ def test_a_sweep_says_when_a_training_was_asked_to_stop(tiny, tmp_path, environm
         for stat in Path("/proc").glob("[0-9]*/stat")
     }
     (training,) = (pid for pid, parent in parents.items() if parent == sweep.pid)
-    os.kill(training, signal.SIGTERM)
+    os.kill(training if asked == "training" else sweep.pid, signal.SIGTERM)
     _, errors = sweep.communicate(timeout=120)
     assert sweep.returncode == 2
+    assert not Path(f"/proc/{training}").exists()  # none is left behind
     assert (
         "the training of 'baseline' was asked to stop; the same command goes on with it" in errors
     )
