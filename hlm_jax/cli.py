@@ -151,12 +151,12 @@ def reference_or_note(run: "Run") -> "Reference | None":
 def note_trained_on(
     runs: "Sequence[Run]", chapters: "Sequence[Chapter]", *, weights: bool = False
 ) -> dict[str, list[int]]:
-    """{workdir: numbers of the chapters that it was trained on} of the other runs.
+    """{workdir: numbers of the chapters that it was trained on} of runs.
 
     Says them aloud, and where that is not known.
 
     Args:
-      runs: the first is the one whose book the chapters are of.
+      runs: without the one whose own split chose the chapters.
       chapters: what is scored.
       weights: weights of the runs are fitted on the chapters instead.
     """
@@ -166,7 +166,7 @@ def note_trained_on(
 
     what = "what weights are fitted on" if weights else "what is scored"
     found = {}
-    for run in runs[1:]:
+    for run in runs:
         name = shown(run.workdir)
         try:
             reference = run.reference
@@ -185,8 +185,8 @@ def note_trained_on(
             )
         else:
             note(
-                f"TRAINED ON: {name} learned from {which} of {what}; the bits of a mixture are "
-                "then no measure of an unseen text"
+                f"TRAINED ON: {name} learned from {which} of {what}; the bits are then no "
+                "measure of an unseen text"
             )
     return found
 

@@ -65,7 +65,7 @@ def evaluate(args) -> None:
     reference = run.reference if needed else cli.reference_or_note(run)
     reference = reference.with_readable_extra(cli.note) if reference else None
     ngram = learn_on = None
-    trained = cli.note_trained_on(runs, chapters)
+    trained = cli.note_trained_on(runs if args.text else runs[1:], chapters)
     weights_trained = {}
     by_tokens = not args.exact or mixture.share_tokenizer(runs)
     if args.mix_ngram or args.learn_weights:
@@ -74,7 +74,7 @@ def evaluate(args) -> None:
         ngram = mixture.NgramMixture(by_split["train"], by_split["val"]) if args.mix_ngram else None
         if args.split not in (None, "val") or args.text:
             validation = run.reference.splits["val"]
-            weights_trained = cli.note_trained_on(runs, validation, weights=True)
+            weights_trained = cli.note_trained_on(runs[1:], validation, weights=True)
         # Without a validation chapter the mixtures themselves refuse.
         if by_tokens and by_split["val"] and not mixture.can_cross_fit(texts, by_split["val"]):
             left_out = ["no learned weights"] if args.learn_weights else []

@@ -493,6 +493,19 @@ def test_evaluate_a_text(script, trained, tmp_path):
     assert "no such file" in done.stderr
 
 
+def test_evaluate_says_that_a_text_is_of_a_training_chapter(script, trained, tmp_path):
+    """A split of the run's own needs no such word."""
+    path = tmp_path / "text.txt"
+    chapter = load_run(trained[0]).reference.splits["train"][0]
+    path.write_text(chapter.text, encoding="utf-8")
+    done = script("evaluate", "--workdir", trained[0], "--text", path, "--json")
+    assert list(json.loads(done.stdout)["trained_on"].values()) == [[chapter.number]]
+    which = f"tiny learned from chapter {chapter.number} of what is scored"
+    assert f"{which}; the bits are then no measure of an unseen text" in done.stderr
+    done = script("evaluate", "--workdir", trained[0], "--split", "train", "--json")
+    assert "trained_on" not in json.loads(done.stdout)
+
+
 def test_inspect(script, trained):
     out = script("inspect_checkpoint", "--workdir", trained[0], "--step", "12").stdout
     assert "step 12 (kept: 6, 12)" in out
