@@ -91,13 +91,13 @@ def evaluate(args) -> None:
     else:
         for option in ("adaptive", "learn_weights"):
             if getattr(args, option):
-                cli.note(f"no line of --{option}: the runs have different tokenizers")
+                cli.note(f"no line by tokens of --{option}: the runs have different tokenizers")
     if args.exact:
         from hlm_jax.analysis.surprisal import characters, progress_bar
 
         with progress_bar("by characters") as progress:
             exact, about = characters.evaluate(
-                runs, texts, beam=beam, ngram=ngram, progress=progress
+                runs, texts, beam=beam, ngram=ngram, adaptive=args.adaptive, progress=progress
             )
         ways |= exact
 

@@ -14,7 +14,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, Learner
 from hlm_jax.measures.score import sliding_windows
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.run import load_run
@@ -303,6 +303,18 @@ def test_characters_of_models_and_ngrams_are_mixed_by_the_weight_of_the_validati
     assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
     with pytest.raises(UserError, match="no validation chapters"):
         mixture.evaluate_characters(nats, texts, ngram=NgramMixture(texts, []))
+    # One that counts what it has read reads the validation texts on their own, and the texts too.
+    named = {"ngram": ngram, "validation_nats": own, "adaptive": True}
+    *others, adaptive = mixture.evaluate_characters(nats, texts, **named).items()
+    assert [name for name, _ in others] == [plain, mixed]
+    learner = Learner(model)
+    learned = [-np.log(learner.read(text)[0]) for text in texts]
+    weight = mixture.fit_weight(
+        mixture.mix(own, [0.5, 0.5]), [-np.log(Learner(model).read(validation[0])[0])]
+    )
+    assert adaptive[0] == f"exact + adaptive character 5-gram (weight {weight:.3f})"
+    expected = mixture.mix([mixture.mix(nats, [0.5, 0.5]), learned], [1 - weight, weight])
+    assert [s.nats for s in adaptive[1]] == pytest.approx([x.sum() for x in expected])
 
 
 @pytest.mark.parametrize("words", [["--beam", "2"], ["--adaptive_rate", "1e-4"]])

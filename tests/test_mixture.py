@@ -10,7 +10,8 @@ import pytest
 from hlm_jax.errors import UserError
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture, ensemble_nats, mix, mix_text
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, Learner
+from hlm_jax.measures.readings import Counts, read
 from hlm_jax.measures.score import Evaluator, encode
 from hlm_jax.measures.weights import ContextWeights, fit_weights, fitting_texts
 from hlm_jax.model.gpt import GPT, GPTConfig
@@ -126,6 +127,26 @@ def test_every_way_of_scoring_has_its_name(members):
     # A text that is the only validation text has nothing to be fitted on.
     alone = dataclasses.replace(ngram, validation=TEXTS[:1])
     assert len(mixture.evaluate(members[:1], TEXTS[:1], ngram=alone)) == 2
+
+
+def test_an_ngram_model_learns_where_the_models_learn():
+    member, training = Member(1), ["abcabcabc"] * 9
+    counts = Counts(member.tokenizer, training)
+    tokens = [member.tokenizer.encode(text) for text in training]
+    model = KneserNey(tokens, alphabet_size=member.tokenizer.vocab_size)
+    learner = Learner(model)
+    for static, learning, text in zip(
+        read([member], TEXTS, None, counts), read([member], TEXTS, 0.01, counts), TEXTS, strict=True
+    ):
+        ids = member.tokenizer.encode(text)
+        np.testing.assert_allclose(static.ngram, -np.log(model.probabilities(ids)))
+        assert (static.lengths == model.context_lengths(ids)).all()
+        p, lengths = learner.read(ids)
+        np.testing.assert_allclose(learning.ngram, -np.log(p))
+        assert (learning.lengths == lengths).all()
+    # Training has no xyz; the second text begins with what ends the first.
+    assert learning.ngram[:3].sum() < static.ngram[:3].sum() - 3
+    assert learning.lengths[2] > static.lengths[2]
 
 
 def test_learned_weights_join_every_way(members):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hlm_jax.book.corpus import split_chapters
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, Learner
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -99,3 +99,47 @@ def test_the_baseline_of_the_edition(edition):
 def test_order_must_be_positive():
     with pytest.raises(ValueError, match="order"):
         KneserNey(["宝玉"], 0)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_a_model_that_goes_on_counting_equals_one_fitted_anew_before_every_symbol(
+    order, monkeypatch
+):
+    """With fixed discounts, and symbols that training does not have."""
+    fixed = np.array([0, 0.5, 1, 1.5])
+    monkeypatch.setattr("hlm_jax.measures.ngram.discounts_of", lambda _: fixed)
+    training = ["宝玉笑道好宝玉道好宝玉", "黛玉笑道"]
+    texts = ["黛玉道龘龘宝玉道龘", "宝玉笑道好龘黛玉道龘龘"]
+    learner, read = Learner(KneserNey(training, order)), list[str]()
+    for text in texts:
+        probabilities, lengths = learner.read(text)
+        for i in range(len(text)):
+            so_far = [*training, *read, *([text[:i]] if i else [])]
+            fitted = KneserNey(so_far, order)
+            expected = fitted.probabilities(text[: i + 1])[-1]
+            assert probabilities[i] == pytest.approx(expected, rel=1e-12)
+            assert lengths[i] == fitted.context_lengths(text[: i + 1])[-1]
+            if text[i] in "".join(so_far):
+                assert expected == pytest.approx(brute_force(so_far, order, text[: i + 1])[-1])
+        read.append(text)
+
+
+def test_the_probabilities_of_a_model_that_goes_on_counting_sum_to_one():
+    model = KneserNey([[3, 1, 4, 1, 5, 2, 6, 5, 3, 5], [8, 0, 7, 3, 1, 4]], 3, alphabet_size=12)
+    for before in ([], [3], [3, 1, 9, 3], [9, 10, 9, 11]):
+        total = 0.0
+        for token in range(12):
+            learner = Learner(model)
+            learner.read([5, 9, 3, 1])
+            total += learner.read([*before, token])[0][-1]
+        assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_model_that_goes_on_counting_costs_less(edition):
+    """The static model has 6.0434 on the same chapters."""
+    splits = split_chapters(edition.chapters, held_out=True)
+    training, texts = ([c.text for c in splits[name]] for name in ("train", "val"))
+    model = KneserNey(training)
+    learner = Learner(model)
+    bits = sum(float(-np.log2(learner.read(text)[0]).sum()) for text in texts)
+    assert bits / sum(map(len, texts)) == pytest.approx(5.9084, abs=0.0001)

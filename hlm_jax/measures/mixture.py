@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hlm_jax.errors import UserError
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, Learner
 from hlm_jax.measures.readings import Counts, Member, Reading, read, shared_tokenizer
 from hlm_jax.measures.score import Score, scores
 from hlm_jax.measures.weights import (
@@ -109,7 +109,8 @@ def evaluate(
       ngram: where given, plain and adaptive scores are computed with an n-gram model of tokens
         mixed in as well: with one weight, fitted on all its validation texts, and with weights by
         context (weights.ContextWeights). By context it also joins learned weights. There are no
-        scores by context where not `can_cross_fit`.
+        scores by context where not `can_cross_fit`. With adaptive scores it counts what it has
+        read, text after text.
       learn_on: validation texts; where given, plain and adaptive scores are computed with learned
         weights of the members as well.
 
@@ -179,6 +180,7 @@ def evaluate_characters(
     *,
     ngram: NgramMixture | None = None,
     validation_nats: Sequence[Nats] = (),
+    adaptive: bool = False,
 ) -> dict[str, list[Score]]:
     """Scores of every text by the mean of the probabilities that models give to its characters.
 
@@ -190,10 +192,12 @@ def evaluate_characters(
       ngram: where given, a Kneser-Ney model of characters is mixed in as well.
       validation_nats: as `nats`, of the n-gram mixture's validation texts, on which its weight is
         fitted.
+      adaptive: whether scores by an n-gram model that counts what it has read, text after text, are
+        computed as well.
 
     Returns:
-      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)", whose name is as that
-      of the n-gram of tokens in `evaluate`.
+      {name: scores}: "exact", "exact + character 5-gram (weight 0.123)", whose name is as that of
+      the n-gram of tokens in `evaluate`, and "exact + adaptive character 5-gram (weight 0.123)".
 
     Raises:
       UserError: an n-gram mixture without texts to fit its weight on.
@@ -206,15 +210,24 @@ def evaluate_characters(
     if ngram is not None:
         _require_validation(ngram)
         model = KneserNey(ngram.training)
-        own, own_validation = (
-            [-np.log(model.probabilities(text)) for text in some]
-            for some in (texts, ngram.validation)
-        )
-        weight = fit_weight(mean(validation_nats), own_validation)
-        described = _described_one(weight, texts, ngram.validation)
-        name = f"exact + character {model.order}-gram ({described})"
-        ways[name] = mix([ways["exact"], own], [1 - weight, weight])
+        for kind in ("", "adaptive ") if adaptive else ("",):
+            own, own_validation = (
+                [-np.log(p) for p in _probabilities(model, some, learns=bool(kind))]
+                for some in (texts, ngram.validation)
+            )
+            weight = fit_weight(mean(validation_nats), own_validation)
+            described = _described_one(weight, texts, ngram.validation)
+            name = f"exact + {kind}character {model.order}-gram ({described})"
+            ways[name] = mix([ways["exact"], own], [1 - weight, weight])
     return {way: scores(values, texts) for way, values in ways.items()}
+
+
+def _probabilities(model: KneserNey, texts: Sequence[str], *, learns: bool) -> list[np.ndarray]:
+    """Of every character of every text; a model that learns reads them in this order."""
+    if not learns:
+        return [model.probabilities(text) for text in texts]
+    learner = Learner(model)
+    return [learner.read(text)[0] for text in texts]
 
 
 def figures(

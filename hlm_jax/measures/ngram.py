@@ -4,11 +4,12 @@ Chen & Goodman, "An Empirical Study of Smoothing Techniques for Language Modelin
 section 3: three discounts an order, estimated from counts of counts; lower orders count distinct
 left neighbours. Symbols never seen in training share the probability of one unknown symbol evenly,
 so that the probabilities over the whole alphabet sum to 1: all of Unicode for characters, the
-vocabulary for token ids. Two such models mixed are one again. Numpy only; knows nothing of
-tokenizers or neural models.
+vocabulary for token ids. Two such models mixed are one again. A model that goes on counting what it
+reads is a third kind. Numpy only; knows nothing of tokenizers or neural models.
 """
 
 import abc
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -81,7 +82,9 @@ class KneserNey(NgramModel):
             self._keys.append(keys)
             first.append(at)
             gram.append(inverse)
-        self._discounted, self._backoff, self._followed = [none], [none], [none]
+        # Of every n-gram its count; of every context its total, and what discounts take from it.
+        self._count, self._total, self._kept_back = [none], [none], [none]
+        self._discounts = [none]  # D(0), D1, D2, D3+ of every order
         for n in range(1, self.order + 1):
             size = len(self._keys[n])
             if n == self.order:
@@ -94,12 +97,10 @@ class KneserNey(NgramModel):
             discount = np.where(seen, discounts[np.minimum(count, 3)], 0.0)
             context = self._keys[n] // self._width
             n_contexts = len(self._keys[n - 1]) if n > 1 else 1
-            total = np.bincount(context, weights=count, minlength=n_contexts)
-            kept_back = np.bincount(context, weights=discount, minlength=n_contexts)
-            known = total > 0
-            self._followed.append(known)
-            self._discounted.append((count - discount) / np.where(known, total, 1)[context])
-            self._backoff.append(np.where(known, kept_back / np.where(known, total, 1), 1.0))
+            self._count.append(count)
+            self._discounts.append(discounts)
+            self._total.append(np.bincount(context, weights=count, minlength=n_contexts))
+            self._kept_back.append(np.bincount(context, weights=discount, minlength=n_contexts))
 
     def probabilities(self, text: Symbols) -> np.ndarray:
         """P(symbol | up to order - 1 symbols before it), float64 [len(text)]."""
@@ -107,10 +108,11 @@ class KneserNey(NgramModel):
         n_seen = self._width - 2
         # The 0-gram: every seen symbol and the unknown one are equally likely.
         p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))
-        for n, context, known, seen, place in self._orders(ids):
-            discounted = np.where(seen, self._discounted[n][place], 0.0)
-            backoff = np.where(known, self._backoff[n][np.where(known, context, 0)], 1.0)
-            p = discounted + backoff * p
+        for n, count, total, kept_back in self._counts(ids):
+            followed = total > 0
+            divisor = np.where(followed, total, 1)
+            discount = self._discounts[n][np.minimum(count, 3)]
+            p = (count - discount) / divisor + np.where(followed, kept_back / divisor, 1.0) * p
         p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
         return p[self.order - 1 :]
 
@@ -122,27 +124,91 @@ class KneserNey(NgramModel):
         """
         ids = self._ids(text)
         longest = np.zeros(len(ids), np.int64)
-        for n, context, known, _, _ in self._orders(ids):
-            followed = known & self._followed[n][np.where(known, context, 0)]
-            longest = np.where(followed, n - 1, longest)
+        for n, _, total, _ in self._counts(ids):
+            longest = np.where(total > 0, n - 1, longest)
         at = np.arange(len(text))  # what pads the left of a text is no symbol of it
         return np.minimum(longest[self.order - 1 :], at)
 
-    def _orders(
-        self, ids: np.ndarray
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (n, id of the n - 1 symbols before each one, whether training has them, whether
-        it has the n-gram that ends there, its id) for n from 1 to the order.
+    def _counts(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (n, the count of the n-gram that ends at each one, the total of its context, what
+        discounts take from that) for n from 1 to the order; 0 for what training does not have.
         """
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
             context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])
             known = context >= 0
-            key = np.where(known, context, 0) * self._width + ids
+            context = np.where(known, context, 0)
+            key = context * self._width + ids
             place = np.minimum(np.searchsorted(self._keys[n], key), len(self._keys[n]) - 1)
             seen = known & (self._keys[n][place] == key)
-            yield n, context, known, seen, place
+            count = np.where(seen, self._count[n][place], 0)
+            total = np.where(known, self._total[n][context], 0.0)
+            yield n, count, total, np.where(known, self._kept_back[n][context], 0.0)
             gram = np.where(seen, place, -1)
+
+
+class Learner:
+    """A KneserNey model that counts every symbol as well, once it has given its probability.
+
+    It equals a model that is fitted anew before every symbol on the training texts and on what has
+    been read, except that discounts stay those of training.
+    """
+
+    def __init__(self, model: KneserNey):
+        self._model, order = model, model.order
+        self._new: dict[Any, int] = {}  # symbols that training does not have
+        # What comes to the model's own counts, by n-grams and by contexts.
+        self._count = [defaultdict[tuple[int, ...], int](int) for _ in range(order + 1)]
+        self._total = [defaultdict[tuple[int, ...], int](int) for _ in range(order + 1)]
+        self._kept_back = [defaultdict[tuple[int, ...], float](float) for _ in range(order + 1)]
+
+    def read(self, text: Symbols) -> tuple[np.ndarray, np.ndarray]:
+        """(P(symbol | what was read before it), KneserNey.context_lengths), [len(text)] each.
+
+        Texts are read one after another; each starts afresh, as those of training do.
+        """
+        model, order = self._model, self._model.order
+        ids = model._ids(text)
+        discounts = [list(map(float, of)) for of in model._discounts]
+        # [n][place]: (count of the n-gram, total of its context, what discounts take from that)
+        trained: list[list[tuple[int, float, float]]] = [[]]
+        for _, *values in model._counts(ids):
+            trained.append(list(zip(*(value.tolist() for value in values), strict=True)))
+        own = ids.tolist()
+        p = np.empty(len(text))
+        longest = np.zeros(len(text), np.int64)
+        for at, symbol in enumerate(text):
+            i = at + order - 1
+            unseen, symbols = model._unseen - len(self._new), model._width - 2 + len(self._new)
+            share = 1.0 / (symbols + bool(unseen))
+            if own[i] == _UNKNOWN:
+                if symbol in self._new:
+                    own[i] = self._new[symbol]
+                else:
+                    share /= max(1, unseen)
+                    own[i] = self._new[symbol] = model._width + len(self._new)
+            grams = [tuple(own[i + 1 - n : i + 1]) for n in range(order + 1)]
+            counts = [0]
+            for n in range(1, order + 1):
+                gram, context = grams[n], grams[n][:-1]
+                count, total, kept_back = trained[n][i]
+                count += self._count[n].get(gram, 0)
+                counts.append(count)
+                if total := total + self._total[n].get(context, 0):
+                    kept_back += self._kept_back[n].get(context, 0.0)
+                    share *= kept_back / total
+                    share += (count - discounts[n][min(count, 3)]) / total
+                    longest[at] = min(n - 1, at)
+            p[at] = share
+            for n in range(order, 0, -1):
+                gram, context, count = grams[n], grams[n][:-1], counts[n]
+                more, less = discounts[n][min(count + 1, 3)], discounts[n][min(count, 3)]
+                self._count[n][gram] += 1
+                self._total[n][context] += 1
+                self._kept_back[n][context] += more - less
+                if count:  # the shorter n-gram has this left neighbour already
+                    break
+        return p, longest
 
 
 class Mixture(NgramModel):

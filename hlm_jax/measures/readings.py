@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hlm_jax.errors import UserError
-from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import KneserNey, Learner
 from hlm_jax.measures.score import encode
 from hlm_jax.measures.weights import Nats
 
@@ -55,7 +55,7 @@ class Reading:
 
 
 class Counts:
-    """An n-gram model of tokens. Its probabilities of a text are computed once.
+    """An n-gram model of tokens. Its static probabilities of a text are computed once.
 
     Args:
       tokenizer: that of the neural models.
@@ -80,6 +80,12 @@ class Counts:
             self._known[text] = nats, self._model.context_lengths(ids)
         return self._known[text]
 
+    def learning(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As `of`, of every text, by a model that counts what it has read of them in this order."""
+        learner = Learner(self._model)
+        found = (learner.read(self._tokenizer.encode(text)) for text in texts)
+        return [(-np.log(p), lengths) for p, lengths in found]
+
 
 def read(
     members: Sequence[Member],
@@ -92,7 +98,7 @@ def read(
     Args:
       adaptive_rate: learning rate of models that learn from what they have scored; None for models
         that stay as they are.
-      counts: the n-gram model; None for none.
+      counts: the n-gram model; None for none. It counts what it has scored where the models learn.
 
     Raises:
       UserError: no member, different tokenizers, or an empty text.
@@ -106,10 +112,14 @@ def read(
             nats = [member.adaptive_token_nats(sequences, adaptive_rate) for member in members]
         return [Reading(of, none, none, none) for of in zip(*nats, strict=True)]
     found = [member.nats_and_entropy(sequences, adaptive_rate) for member in members]
+    if adaptive_rate is None:
+        counted = [counts.of(text) for text in texts]
+    else:
+        counted = counts.learning(texts)
     readings = []
-    for i, text in enumerate(texts):
+    for i, (ngram, lengths) in enumerate(counted):
         entropy = np.mean([entropies[i] for _, entropies in found], axis=0)
-        readings.append(Reading([nats[i] for nats, _ in found], entropy, *counts.of(text)))
+        readings.append(Reading([nats[i] for nats, _ in found], entropy, ngram, lengths))
     return readings
 
 

@@ -110,6 +110,7 @@ def evaluate(
     *,
     beam: int = BEAM,
     ngram: NgramMixture | None = None,
+    adaptive: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, list[Score]], dict[str, float]]:
     """Scores of texts by the mean of the models' probabilities of characters.
@@ -117,6 +118,7 @@ def evaluate(
     Args:
       models: their tokenizers may differ.
       ngram: where given, a character n-gram model is mixed in as well.
+      adaptive: whether one that counts what it has read is mixed in, too.
 
     Returns:
       (scores as measures/mixture.evaluate_characters names them, means per character over all
@@ -137,7 +139,11 @@ def evaluate(
         return [[of[text] for text in some] for of in nats]
 
     ways = mixture.evaluate_characters(
-        of_texts(texts), texts, ngram=ngram, validation_nats=of_texts(validation)
+        of_texts(texts),
+        texts,
+        ngram=ngram,
+        validation_nats=of_texts(validation),
+        adaptive=adaptive,
     )
     own = [one for of in found for one in of[: len(texts)]]
     sums = {
