@@ -149,16 +149,21 @@ def reference_or_note(run: "Run") -> "Reference | None":
 
 
 def note_trained_on(
-    runs: "Sequence[Run]", chapters: "Sequence[Chapter]", *, weights: bool = False
+    runs: "Sequence[Run]",
+    chapters: "Sequence[Chapter]",
+    *,
+    weights: bool = False,
+    text: bool = False,
 ) -> dict[str, list[int]]:
     """{workdir: numbers of the chapters that it was trained on} of runs.
 
     Says them aloud, and where that is not known.
 
     Args:
-      runs: without the one whose own split chose the chapters.
+      runs: all to be asked; not the one whose own split chose the chapters.
       chapters: what is scored.
       weights: weights of the runs are fitted on the chapters instead.
+      text: the one chapter is a text of the user's, whose number says nothing.
     """
     from hlm_jax.analysis.surprisal import split_of
     from hlm_jax.analysis.tables import shown
@@ -166,8 +171,8 @@ def note_trained_on(
 
     what = "what weights are fitted on" if weights else "what is scored"
     found = {}
-    for run in runs:
-        name = shown(run.workdir)
+    asked = {shown(run.workdir): run for run in runs}  # several steps of a run are asked once
+    for name, run in asked.items():
         try:
             reference = run.reference
         except UserError as error:
@@ -178,6 +183,7 @@ def note_trained_on(
             continue
         found[name] = numbers
         which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
+        whole = "the text that is scored" if text else f"{which} of {what}"
         if weights:
             note(
                 f"the weights favour {name}, which learned from {which} of {what}; the bits stay "
@@ -185,8 +191,8 @@ def note_trained_on(
             )
         else:
             note(
-                f"TRAINED ON: {name} learned from {which} of {what}; the bits are then no "
-                "measure of an unseen text"
+                f"TRAINED ON: {name} learned from {whole}; the bits are then no measure of an "
+                "unseen text"
             )
     return found
 

@@ -52,9 +52,9 @@ def train(
 ) -> None:
     """Runs `python -m hlm_jax.train` in `folder` to its end.
 
-    The folder's log.txt gets the output, seconds.txt the time of every attempt. In the main thread,
-    and inside its `passing_on`, SIGTERM, SIGHUP and Ctrl-C are passed on: the training saves, and
-    then this call raises.
+    The folder's log.txt gets the output, seconds.txt the time of every attempt. SIGTERM, SIGHUP and
+    Ctrl-C are passed on, in another thread while the main thread is inside `passing_on`: the
+    training saves, and then this call raises. After such a signal no training is started.
 
     Args:
       overrides: "section.key=value" words.
@@ -65,6 +65,9 @@ def train(
     Raises:
       UserError: the training failed, or was asked to stop.
     """
+    asked_to_stop = f"the training of {name} was asked to stop; the same command goes on with it"
+    if _passed:
+        raise UserError(asked_to_stop)
     words = ["--config", config, "--workdir", str(folder)]
     words += [f"--config.{word}" for word in overrides]
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +81,7 @@ def train(
             file.write(f"{time.monotonic() - began:.1f}\n")
     output = log.read_bytes()[before:].decode(errors="replace")
     if asked or (not code and "stopped at step" in output):
-        raise UserError(
-            f"the training of {name} was asked to stop; the same command goes on with it"
-        )
+        raise UserError(asked_to_stop)
     if code:
         last = (output.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"the training of {name} ended with code {code}: {last} (see {log})")
@@ -99,6 +100,7 @@ def _run(
     with (
         log.open("ab") as out,
         passing_on() as passed,
+        contextlib.ExitStack() as after,
         subprocess.Popen(
             [sys.executable, "-m", "hlm_jax.train", *words],
             stdin=subprocess.DEVNULL,
@@ -108,8 +110,9 @@ def _run(
             # A terminal's Ctrl-C comes once, through us.
             process_group=None if passed is None else 0,
         ) as process,
-        _listed(process),
     ):
+        _running.append(process)
+        after.callback(_running.remove, process)  # once it has ended, after an error here as well
         if passed:  # it came before there was a process
             process.terminate()
         # From here and not with preexec_fn, which would fork a process that runs JAX's threads.
@@ -146,6 +149,8 @@ def passing_on() -> Iterator[list[int] | None]:
 
     def pass_on(number: int, _frame: object) -> None:
         came.append(number)
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print("\nstopping …", file=sys.stderr, flush=True)
         for process in list(_running):
             process.send_signal(number)
 
@@ -156,15 +161,6 @@ def passing_on() -> Iterator[list[int] | None]:
         _passed = None
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _listed(process: subprocess.Popen) -> Iterator[None]:
-    _running.append(process)
-    try:
-        yield
-    finally:
-        _running.remove(process)
 
 
 # --- one after another ---

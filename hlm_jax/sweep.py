@@ -86,12 +86,14 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
     cores = process.cores()
     free = [set(cores[i::at_once]) or set(cores) for i in range(at_once)]
     rows: list[Row] = []
-    with process.passing_on(), concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+    with process.passing_on() as passed, concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
             for row in pool.map(lambda job: run_one(job, free), jobs):
                 rows.append(row)
                 report(row)
                 write_results(workdir, rows)
+                if passed and len(rows) < len(jobs):
+                    raise UserError("the sweep was asked to stop; the same command goes on with it")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

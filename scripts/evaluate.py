@@ -27,8 +27,17 @@ def main() -> None:
     splits = ("train", "val", "test")
     what.add_argument("--split", choices=splits, help="chapters of the run's book (default: val)")
     what.add_argument("--text", metavar="FILE", help="a text file instead")
-    add("--adaptive", action="store_true", help="also a model that learns from what it has scored")
-    add("--adaptive_rate", type=float, metavar="R", help="its learning rate (default: 5e-5)")
+    add(
+        "--adaptive",
+        action="store_true",
+        help="also models, and an n-gram model, that learn as they read",
+    )
+    add(
+        "--adaptive_rate",
+        type=float,
+        metavar="R",
+        help="learning rate of the models (default: 5e-5)",
+    )
     add("--learn_weights", action="store_true", help="also with weights learned on validation")
     add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
     add("--exact", action="store_true", help="also by characters, summed over all segmentations")
@@ -65,7 +74,8 @@ def evaluate(args) -> None:
     reference = run.reference if needed else cli.reference_or_note(run)
     reference = reference.with_readable_extra(cli.note) if reference else None
     ngram = learn_on = None
-    trained = cli.note_trained_on(runs if args.text else runs[1:], chapters)
+    asked = runs if args.text and reference else runs[1:]
+    trained = cli.note_trained_on(asked, chapters, text=bool(args.text))
     weights_trained = {}
     by_tokens = not args.exact or mixture.share_tokenizer(runs)
     if args.mix_ngram or args.learn_weights:
@@ -89,15 +99,14 @@ def evaluate(args) -> None:
     if by_tokens:
         ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram, learn_on=learn_on)
     else:
-        for option in ("adaptive", "learn_weights"):
-            if getattr(args, option):
-                cli.note(f"no line by tokens of --{option}: the runs have different tokenizers")
+        if args.learn_weights:
+            cli.note("no line of --learn_weights: the runs have different tokenizers")
     if args.exact:
         from hlm_jax.analysis.surprisal import characters, progress_bar
 
         with progress_bar("by characters") as progress:
             exact, about = characters.evaluate(
-                runs, texts, beam=beam, ngram=ngram, adaptive=args.adaptive, progress=progress
+                runs, texts, beam=beam, ngram=ngram, adaptive_rate=rate, progress=progress
             )
         ways |= exact
 

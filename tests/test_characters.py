@@ -14,8 +14,9 @@ from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture
-from hlm_jax.measures.ngram import KneserNey, Learner
-from hlm_jax.measures.score import sliding_windows
+from hlm_jax.measures.ngram import KneserNey
+from hlm_jax.measures.ngram import Learner as Counting
+from hlm_jax.measures.score import Learner, sliding_windows
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.run import load_run
 
@@ -303,18 +304,82 @@ def test_characters_of_models_and_ngrams_are_mixed_by_the_weight_of_the_validati
     assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
     with pytest.raises(UserError, match="no validation chapters"):
         mixture.evaluate_characters(nats, texts, ngram=NgramMixture(texts, []))
-    # One that counts what it has read reads the validation texts on their own, and the texts too.
+    # With models that learned, it counts what it has read: the validation texts on their own.
     named = {"ngram": ngram, "validation_nats": own, "adaptive": True}
-    *others, adaptive = mixture.evaluate_characters(nats, texts, **named).items()
-    assert [name for name, _ in others] == [plain, mixed]
-    learner = Learner(model)
+    ways = mixture.evaluate_characters(nats, texts, **named)
+    learner = Counting(model)
     learned = [-np.log(learner.read(text)[0]) for text in texts]
     weight = mixture.fit_weight(
-        mixture.mix(own, [0.5, 0.5]), [-np.log(Learner(model).read(validation[0])[0])]
+        mixture.mix(own, [0.5, 0.5]), [-np.log(Counting(model).read(validation[0])[0])]
     )
-    assert adaptive[0] == f"exact + adaptive character 5-gram (weight {weight:.3f})"
+    plain, mixed = ways
+    assert plain == "adaptive exact"
+    assert mixed == f"adaptive exact + character 5-gram (weight {weight:.3f})"
     expected = mixture.mix([mixture.mix(nats, [0.5, 0.5]), learned], [1 - weight, weight])
-    assert [s.nats for s in adaptive[1]] == pytest.approx([x.sum() for x in expected])
+    assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
+
+
+# --- a model that learns as it reads ---
+
+
+@pytest.mark.parametrize("form", ["qwen3", "mogrifier"])
+def test_what_comes_teaches_nothing_about_what_was_before(models, form):
+    """Texts with one beginning have one cost there, wherever the steps fall."""
+    ends = ["红楼梦", "石红石\n", "\n", "楼梦" * 5]
+    found = [character_scores(models[form], [TEXT + end], adaptive_rate=0.02)[0] for end in ends]
+    for one in found[1:]:
+        np.testing.assert_allclose(one.bits[: len(TEXT)], found[0].bits[: len(TEXT)], rtol=1e-5)
+    # The model has learned by then, and differs from one that stays as it is.
+    (static,) = character_scores(models[form], [TEXT])
+    half = models[form].model.cfg.block_size // 2
+    np.testing.assert_allclose(found[0].bits[:half], static.bits[:half], rtol=1e-5)
+    assert not np.allclose(found[0].bits[half : len(TEXT)], static.bits[half:], rtol=1e-2)
+
+
+@pytest.mark.parametrize("form", ["qwen3", "mogrifier"])
+def test_a_rate_of_zero_learns_nothing(models, form):
+    texts = [TEXT, "梦楼红石" * 3]
+    learning = character_scores(models[form], texts, adaptive_rate=0.0)
+    for one, other in zip(learning, character_scores(models[form], texts), strict=True):
+        np.testing.assert_allclose(one.bits, other.bits, rtol=1e-4)
+
+
+def test_a_model_that_learns_gives_probabilities_that_sum_to_one(model):
+    (found,) = character_scores(model, [TEXT], adaptive_rate=0.02, top=20)
+    for char, bits, top in zip(TEXT, found.bits, found.top, strict=True):
+        assert sum(p for _, p in top) == pytest.approx(1, abs=1e-4)
+        # What bytes alone can write shares one place in the list.
+        assert dict(top)[BYTES if char == "石" else char] >= 2**-bits * (1 - 1e-4)
+
+
+def test_every_token_is_learned_once_and_the_next_text_goes_on(model, monkeypatch):
+    windows = []
+    read = Learner.read
+
+    def noted(self, window, first, **named):
+        windows.append((list(window), first))
+        return read(self, window, first, **named)
+
+    monkeypatch.setattr(Learner, "read", noted)
+    texts = ["红\n石\n梦\n红\n楼", "梦\n红"]
+    alone = character_scores(model, texts[1:], adaptive_rate=0.02)[0]
+    windows.clear()
+    _, second = character_scores(model, texts, adaptive_rate=0.02)
+    learned = [token for window, first in windows for token in window[1 + first :]]
+    assert learned == [token for text in texts for token in model.tokenizer.encode(text)]
+    for window, first in windows:
+        assert len(window) <= model.model.cfg.block_size + 1
+        assert len(window) - 1 - first <= model.model.cfg.block_size // 2
+    assert abs(second.bits[0] - alone.bits[0]) > 1e-3
+
+
+def test_progress_of_texts_that_are_read_one_after_another(model):
+    told = []
+    character_scores(
+        model, [TEXT, TEXT], adaptive_rate=0.02, progress=lambda *done: told.append(done)
+    )
+    assert told == sorted(told)
+    assert told[-1] == (2 * len(TEXT), 2 * len(TEXT))
 
 
 @pytest.mark.parametrize("words", [["--beam", "2"], ["--adaptive_rate", "1e-4"]])

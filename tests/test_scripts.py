@@ -496,12 +496,13 @@ def test_evaluate_a_text(script, trained, tmp_path):
 def test_evaluate_says_that_a_text_is_of_a_training_chapter(script, trained, tmp_path):
     """A split of the run's own needs no such word."""
     path = tmp_path / "text.txt"
-    chapter = load_run(trained[0]).reference.splits["train"][0]
+    chapter = load_run(trained[0]).reference.splits["train"][1]
     path.write_text(chapter.text, encoding="utf-8")
-    done = script("evaluate", "--workdir", trained[0], "--text", path, "--json")
-    assert list(json.loads(done.stdout)["trained_on"].values()) == [[chapter.number]]
-    which = f"tiny learned from chapter {chapter.number} of what is scored"
-    assert f"{which}; the bits are then no measure of an unseen text" in done.stderr
+    steps = ["--ensemble", trained[0], f"{trained[0]}@6"]
+    done = script("evaluate", *steps, "--text", path, "--json")
+    assert list(json.loads(done.stdout)["trained_on"]) == [json.loads(done.stdout)["workdir"]]
+    line = "learned from the text that is scored; the bits are then no measure of an unseen text\n"
+    assert done.stderr.count(line) == 1
     done = script("evaluate", "--workdir", trained[0], "--split", "train", "--json")
     assert "trained_on" not in json.loads(done.stdout)
 

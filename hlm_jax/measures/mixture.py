@@ -192,12 +192,12 @@ def evaluate_characters(
       ngram: where given, a Kneser-Ney model of characters is mixed in as well.
       validation_nats: as `nats`, of the n-gram mixture's validation texts, on which its weight is
         fitted.
-      adaptive: whether scores by an n-gram model that counts what it has read, text after text, are
-        computed as well.
+      adaptive: whether the nats are of models that learned from what they read. Then the n-gram
+        model counts what it has read, too, text after text.
 
     Returns:
-      {name: scores}: "exact", "exact + character 5-gram (weight 0.123)", whose name is as that of
-      the n-gram of tokens in `evaluate`, and "exact + adaptive character 5-gram (weight 0.123)".
+      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)", whose name is as that
+      of the n-gram of tokens in `evaluate`; "adaptive exact" and so on of models that learned.
 
     Raises:
       UserError: an n-gram mixture without texts to fit its weight on.
@@ -206,19 +206,19 @@ def evaluate_characters(
     def mean(of: Sequence[Nats]) -> Nats:
         return mix(of, [1 / len(of)] * len(of))
 
-    ways = {"exact": mean(nats)}
+    first = "adaptive exact" if adaptive else "exact"
+    ways = {first: mean(nats)}
     if ngram is not None:
         _require_validation(ngram)
         model = KneserNey(ngram.training)
-        for kind in ("", "adaptive ") if adaptive else ("",):
-            own, own_validation = (
-                [-np.log(p) for p in _probabilities(model, some, learns=bool(kind))]
-                for some in (texts, ngram.validation)
-            )
-            weight = fit_weight(mean(validation_nats), own_validation)
-            described = _described_one(weight, texts, ngram.validation)
-            name = f"exact + {kind}character {model.order}-gram ({described})"
-            ways[name] = mix([ways["exact"], own], [1 - weight, weight])
+        own, own_validation = (
+            [-np.log(p) for p in _probabilities(model, some, learns=adaptive)]
+            for some in (texts, ngram.validation)
+        )
+        weight = fit_weight(mean(validation_nats), own_validation)
+        described = _described_one(weight, texts, ngram.validation)
+        name = f"{first} + character {model.order}-gram ({described})"
+        ways[name] = mix([ways[first], own], [1 - weight, weight])
     return {way: scores(values, texts) for way, values in ways.items()}
 
 

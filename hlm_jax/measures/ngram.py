@@ -135,7 +135,7 @@ class KneserNey(NgramModel):
         """
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
-            context = np.concatenate([np.zeros(1, dtype=np.int64), gram[:-1]])
+            context = np.concatenate([np.zeros(1, dtype=np.int64), gram])[:-1]
             known = context >= 0
             context = np.where(known, context, 0)
             key = context * self._width + ids
@@ -163,7 +163,9 @@ class Learner:
         self._kept_back = [defaultdict[tuple[int, ...], float](float) for _ in range(order + 1)]
 
     def read(self, text: Symbols) -> tuple[np.ndarray, np.ndarray]:
-        """(P(symbol | what was read before it), KneserNey.context_lengths), [len(text)] each.
+        """(P(symbol | what was read before it), the lengths of known contexts), [len(text)] each.
+
+        Lengths are those of KneserNey.context_lengths, where what was read is known as well.
 
         Texts are read one after another; each starts afresh, as those of training do.
         """

@@ -43,7 +43,7 @@ class Reading:
       entropy: mean over them of the entropies of their predictions, in nats, float32 [T]. That of
         their mean prediction would need all of their distributions at once.
       ngram: nats by the n-gram model, float64 [T].
-      lengths: KneserNey.context_lengths, int64 [T].
+      lengths: of the contexts that the n-gram model knows (KneserNey.context_lengths), int64 [T].
 
     The last three are empty where there is no n-gram model.
     """

@@ -297,20 +297,12 @@ class Evaluator:
         entropy: bool,
     ) -> list[list[np.ndarray]]:
         """As `_read`."""
-        block = self.model.cfg.block_size
-        params = jax.tree.map(jnp.copy, params)  # donated at every step
-        state = _ADAM.init(params)
+        learner = Learner(self, params, learning_rate)
         found: list[list[np.ndarray]] = [[] for _ in range(1 + entropy)]
         for ids in sequences:
             parts = []
-            for start, first, end in sliding_windows(len(ids) - 1, block):
-                window_L = np.zeros(block + 1, np.int32)
-                window_L[: end - start + 1] = ids[start : end + 1]
-                new_T = np.zeros(block, np.float32)
-                new_T[first - start : end - start] = 1.0
-                params, state, values = self._adaptive_step(
-                    params, state, window_L, new_T, learning_rate, entropy=entropy
-                )
+            for start, first, end in sliding_windows(len(ids) - 1, self.model.cfg.block_size):
+                values = learner.read(ids[start : end + 1], first - start, entropy=entropy)
                 parts.append((values, slice(first - start, end - start)))
             for number, into in enumerate(found):
                 rows = [np.asarray(values[number])[part] for values, part in parts]
@@ -350,6 +342,41 @@ class Evaluator:
           UserError: a text is empty.
         """
         return scores(self.token_nats(params, encode(tokenizer, texts)), texts)
+
+
+class Learner:
+    """A model that takes an Adam step on every window once it has scored it.
+
+    Attributes:
+      params: those of now, on the device. A step gives new ones and frees these.
+    """
+
+    def __init__(self, evaluator: Evaluator, params: Params, learning_rate: float):
+        self._evaluator, self._learning_rate = evaluator, learning_rate
+        self.params = jax.tree.map(jnp.copy, params)  # donated at every step
+        self._state = _ADAM.init(self.params)
+
+    def read(
+        self, window: Sequence[int], first: int, *, entropy: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """The costs of a window, and then a step on its new tokens.
+
+        Returns:
+          (nats,), with `entropy` also the entropies, float32 [block] each, from before the step.
+
+        Args:
+          window: 2 to block + 1 tokens.
+          first: the first prediction of the window that is of a new token, from 0.
+        """
+        block, predictions = self._evaluator.model.cfg.block_size, len(window) - 1
+        window_L = np.zeros(block + 1, np.int32)
+        window_L[: len(window)] = window
+        new_T = np.zeros(block, np.float32)
+        new_T[first:predictions] = 1.0
+        self.params, self._state, values = self._evaluator._adaptive_step(
+            self.params, self._state, window_L, new_T, self._learning_rate, entropy=entropy
+        )
+        return values
 
 
 def _no_details(length: int, top: int) -> Details:

@@ -17,8 +17,10 @@ to be at most 1.
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,8 @@ from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture
-from hlm_jax.measures.score import Score
+from hlm_jax.measures.score import Learner, Score
+from hlm_jax.model.shape import Params
 
 BEAM, LEAST = 1, 1e-3
 END, BYTES = "", "\ufffd"  # what is no character of the vocabulary: the end, one spelt in bytes
@@ -73,9 +76,14 @@ def character_scores(
     least: float = LEAST,
     distributions: bool = True,
     top: int = 0,
+    adaptive_rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CharacterScores]:
     """The scores of every text, each read like a chapter, from its beginning.
+
+    With `adaptive_rate` the model learns from what it has read, as `adaptive_token_nats` does: it
+    takes an Adam step after every half block of characters, on the tokens that are new since the
+    last one. Texts are then read one after another, which takes several times as long.
 
     Args:
       texts: taken as they are: clean and convert them first, as the training text was.
@@ -83,6 +91,7 @@ def character_scores(
       least: the least fraction of P(s) that a hypothesis is followed for; 0 drops nothing.
       distributions: whether rank, entropy and top are computed as well.
       top: how many of the likeliest characters to list.
+      adaptive_rate: learning rate of a model that learns; None for one that stays as it is.
       progress: told (characters done, all characters).
 
     Raises:
@@ -100,7 +109,21 @@ def character_scores(
     vocabulary = Vocabulary(model.tokenizer)
     distributions = distributions or top > 0
     searches = [_Search(vocabulary, text, beam, least, distributions, top) for text in texts]
-    read_all(model.model, model.device_params, vocabulary.tokens, searches, progress)
+    if adaptive_rate is None:
+        read_all(model.model, model.device_params, vocabulary.tokens, searches, progress)
+    else:
+        reading = _Adaptive(model, adaptive_rate)
+        total, before = sum(map(len, texts)), 0
+        for search in searches:
+
+            def told(done: int, _: int, before: int = before) -> None:
+                if progress:
+                    progress(before + done, total)
+
+            update = functools.partial(reading.update, search)
+            read_all(model.model, reading.params, vocabulary.tokens, [search], told, update)
+            reading.learn(search.text)
+            before += len(search.text)
     return [search.scores for search in searches]
 
 
@@ -110,7 +133,7 @@ def evaluate(
     *,
     beam: int = BEAM,
     ngram: NgramMixture | None = None,
-    adaptive: bool = False,
+    adaptive_rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, list[Score]], dict[str, float]]:
     """Scores of texts by the mean of the models' probabilities of characters.
@@ -118,34 +141,48 @@ def evaluate(
     Args:
       models: their tokenizers may differ.
       ngram: where given, a character n-gram model is mixed in as well.
-      adaptive: whether one that counts what it has read is mixed in, too.
+      adaptive_rate: where given, scores of models that learn as they read are computed as well.
 
     Returns:
       (scores as measures/mixture.evaluate_characters names them, means per character over all
-      models: `neglected`, `merged` and, of one model alone, `bound_bits_per_char`).
+      models: `neglected`, `merged` and, of one model alone, `bound_bits_per_char`; of models that
+      stay as they are).
 
     Raises:
       UserError: as character_scores; also an n-gram mixture without validation texts.
     """
     validation = list(ngram.validation) if ngram else []
+
+    def read(some: Sequence[str], rate: float | None) -> list[list[CharacterScores]]:
+        return [
+            character_scores(
+                model,
+                some,
+                beam=beam,
+                distributions=False,
+                adaptive_rate=rate,
+                progress=progress,
+            )
+            for model in models
+        ]
+
+    def nats(found: list[list[CharacterScores]]) -> list[list[np.ndarray]]:
+        return [[math.log(2) * one.bits for one in of] for of in found]
+
+    # Side by side, and each once. A model that learns reads either list from its beginning.
     every = [*texts, *(text for text in validation if text not in texts)]
-    found = [
-        character_scores(model, every, beam=beam, distributions=False, progress=progress)
-        for model in models
-    ]
-    nats = [dict(zip(every, (math.log(2) * one.bits for one in of), strict=True)) for of in found]
-
-    def of_texts(some: Sequence[str]) -> list[list[np.ndarray]]:
-        return [[of[text] for text in some] for of in nats]
-
-    ways = mixture.evaluate_characters(
-        of_texts(texts),
-        texts,
-        ngram=ngram,
-        validation_nats=of_texts(validation),
-        adaptive=adaptive,
-    )
-    own = [one for of in found for one in of[: len(texts)]]
+    read_of = [dict(zip(every, of, strict=True)) for of in read(every, None)]
+    static = [[of[text] for text in texts] for of in read_of]
+    other = [[of[text] for text in validation] for of in read_of]
+    common: dict[str, Any] = {"ngram": ngram}
+    ways = mixture.evaluate_characters(nats(static), texts, validation_nats=nats(other), **common)
+    if adaptive_rate is not None:
+        found = read(texts, adaptive_rate)
+        other = found if validation == list(texts) else read(validation, adaptive_rate)
+        ways |= mixture.evaluate_characters(
+            nats(found), texts, validation_nats=nats(other), adaptive=True, **common
+        )
+    own = [one for of in static for one in of]
     sums = {
         "neglected": [one.neglected.sum() for one in own],
         "merged": [one.merged.sum() for one in own],
@@ -153,6 +190,43 @@ def evaluate(
     sums |= {"bound_bits_per_char": [one.bound[-1] for one in own]} if len(models) == 1 else {}
     chars = len(models) * sum(map(len, texts))
     return ways, {name: float(sum(values)) / chars for name, values in sums.items()}
+
+
+class _Adaptive:
+    """A model that learns while its texts are read."""
+
+    def __init__(self, model: LanguageModel, rate: float):
+        self._tokenizer, self._block = model.tokenizer, model.model.cfg.block_size
+        self._learner = Learner(model.evaluator, model.params, rate)
+        self._learned = 0  # characters of the text that is being read
+
+    @property
+    def params(self) -> Params:
+        return self._learner.params
+
+    def update(self, search: "_Search") -> Params:
+        """The parameters to read on with."""
+        if search.done - self._learned >= max(1, self._block // 2) and search.done < search.size:
+            self._step(search.text[: search.done])
+        return self.params
+
+    def learn(self, text: str) -> None:
+        """Takes the last step of a text that has been read, before another one begins."""
+        self._step(text)
+        self._learned = 0
+
+    def _step(self, read: str) -> None:
+        # The tokens of what has been read alone: those of the whole text would tell what comes.
+        tokenizer, old = self._tokenizer, len(read[: self._learned].encode())
+        ids = [tokenizer.separator_id, *tokenizer.encode(read)]
+        ends = np.cumsum([len(tokenizer.token_bytes(token)) for token in ids[1:]])
+        half = max(1, self._block // 2)
+        # A character may be several tokens, and a step is on half a block of them at most.
+        for first in range(int(np.searchsorted(ends, old, side="right")), len(ids) - 1, half):
+            end = min(first + half, len(ids) - 1)
+            start = max(0, end - self._block)
+            self._learner.read(ids[start : end + 1], first - start)
+        self._learned = len(read)
 
 
 class Vocabulary:

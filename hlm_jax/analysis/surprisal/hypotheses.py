@@ -150,6 +150,9 @@ class Reader:
       width: new tokens of a text in one call.
       slots: of a text's cache to begin with; it grows where hypotheses need more.
       live: the nodes of a text that may still get children.
+
+    Attributes:
+      params: may be replaced between calls.
     """
 
     def __init__(
@@ -166,7 +169,8 @@ class Reader:
         block = model.cfg.block_size
         self._block, self._kept = block, block - max(1, block // 2)
         self._program = _program(model, texts, width, slots)
-        self._model, self._params, self._live = model, params, live
+        self._model, self._live = model, live
+        self.params = params
         self._columns = jnp.asarray(columns)
         self._cache = self._program.empty()
         self._used = np.zeros(texts, np.int32)  # slots of every text, from the left
@@ -199,7 +203,7 @@ class Reader:
             mask_BTS[text, t, slots] = mask_BTS[text, t, slot] = True
             places.append((text, t, np.append(ids, token), np.append(slots, slot)))
         p_BTC, self._cache = program.read(
-            self._params,
+            self.params,
             self._cache,
             tokens_BT,
             position_BT,
@@ -223,7 +227,7 @@ class Reader:
             kept, start = self._kept, int(self._used[text])
             ids = parent.ids[len(parent.ids) - kept :]
             if kept:
-                self._cache = self._program.reread(self._params, self._cache, text, ids, start)
+                self._cache = self._program.reread(self.params, self._cache, text, ids, start)
                 self._used[text] += kept
                 self.rereads += 1
             slots = np.arange(start, start + kept, dtype=np.int32)
@@ -274,7 +278,8 @@ class MemoryReader:
         self._block, self._kept = block, block - max(1, block // 2)
         self._rows, self.width = texts * width, width
         self._empty = jax.tree.map(lambda x: np.asarray(x[0]), init_memory(model.cfg, 1))
-        self._read = functools.partial(_read_on, model, params, jnp.asarray(columns))
+        self._read = functools.partial(_read_on, model, jnp.asarray(columns))
+        self.params = params
 
     def clear(self, text: int) -> None:
         """Nothing: hypotheses keep what they remember themselves."""
@@ -286,7 +291,7 @@ class MemoryReader:
         rows = [memory for _, memory in parents] + [self._empty] * spare
         tokens_R1 = np.array([[token] for _, (_, token) in requests] + [[0]] * spare, np.int32)
         memory_R = jax.tree.map(lambda *x: np.stack(x), *rows)
-        p_RC, memory_R = jax.device_get(self._read(tokens_R1, memory_R))
+        p_RC, memory_R = jax.device_get(self._read(self.params, tokens_R1, memory_R))
         found = []
         for row, ((ids, _), (_, (_, token))) in enumerate(zip(parents, requests, strict=True)):
             memory = jax.tree.map(lambda x, row=row: x[row].copy(), memory_R)
@@ -305,7 +310,7 @@ class MemoryReader:
             ids, memory = parent.ids[len(parent.ids) - self._kept :], self._empty
             if self._kept:
                 one = jax.tree.map(lambda x: x[None], memory)
-                _, one = jax.device_get(self._read(ids[None], one))
+                _, one = jax.device_get(self._read(self.params, ids[None], one))
                 memory = jax.tree.map(lambda x: x[0], one)
             parent.slid = Node(ids, np.zeros(0, np.int32), parent.p, memory=memory)
         assert parent.slid.memory is not None
@@ -313,7 +318,7 @@ class MemoryReader:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _read_on(model: GPT, params, columns_C, tokens_RT, memory):
+def _read_on(model: GPT, columns_C, params, tokens_RT, memory):
     """(probabilities after the last token of every row, [R, C], the memory after it)."""
     last_R = jnp.full(len(tokens_RT), tokens_RT.shape[1] - 1)
     logits_R1V, memory = model.apply({"params": params}, tokens_RT, cache=memory, last_B=last_R)
@@ -343,12 +348,15 @@ def read_all(
     columns: np.ndarray,
     searches: Sequence[Search],
     progress: Callable[[int, int], None] | None = None,
+    update: Callable[[], Params] | None = None,
 ) -> None:
     """Runs searches side by side until all are done, the largest first.
 
     Args:
       model, params, columns: as Reader.
       progress: told (work done, all work).
+      update: after every call of the model, the parameters to read on with. What was read before
+        stays as older ones have read it, until a window slides.
     """
     lanes: list[_Lane | None] = [None] * min(TEXTS, len(searches))
     width = max(1, WIDTH // max(1, len(lanes)))
@@ -382,6 +390,8 @@ def read_all(
         for (number, _), node in zip(asked, reader.read(asked), strict=True):
             nodes[number].append(node)
         lanes = [lane and lane.take(nodes[number]) for number, lane in enumerate(lanes)]
+        if update:
+            reader.params = update()
         if progress and (done := sum(search.done for search in searches)) > told:
             progress(done, total)
             told = min(done + total // 1000, total - 1)  # the end is told in any case

@@ -1,0 +1,90 @@
+"""Signals to a command that trains in processes of its own; a shell script stands for training."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from hlm_jax import process, sweep
+from hlm_jax.errors import UserError
+
+SAVES = """#!/bin/sh
+trap 'touch "$0.saved"; exit 0' TERM
+touch "$0.started"
+while sleep 0.05; do i=$((i + 1)); [ $i -lt 400 ] || exit 1; done
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    path = tmp_path / "training"
+    path.write_text(SAVES)
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+    return path
+
+
+def stop_once_started(script):
+    def stop():
+        while not script.with_name("training.started").exists():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
+def test_a_signal_is_passed_on_to_a_training_in_another_thread(script, tmp_path, capsys):
+    stop_once_started(script)
+    found = []
+
+    def train():
+        try:
+            process.train("a.py", [], tmp_path / "run", name="a")
+        except UserError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=train)
+    with process.passing_on():
+        thread.start()
+        thread.join()
+        with pytest.raises(UserError, match="b was asked to stop"):  # none is started any more
+            process.train("b.py", [], tmp_path / "other", name="b")
+    assert found == ["the training of a was asked to stop; the same command goes on with it"]
+    assert script.with_name("training.saved").exists()
+    assert not (tmp_path / "other").exists()
+    assert "stopping …" in capsys.readouterr().err
+    with process.passing_on() as passed:  # the next command begins anew
+        assert passed == []
+
+
+def test_a_training_can_be_stopped_after_an_error_of_its_report(script, tmp_path):
+    """`chain.py | head` closes the output; the command then waits for the training."""
+    stop_once_started(script)
+
+    def report(_steps, _of):
+        raise BrokenPipeError
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").write_text("step 1/9  \n")
+    began = time.monotonic()
+    with pytest.raises(BrokenPipeError):
+        process.train("a.py", [], tmp_path / "run", name="a", report=report, every=0.1)
+    assert time.monotonic() - began < 10
+    assert script.with_name("training.saved").exists()
+
+
+def test_a_sweep_that_is_stopped_while_it_scores_says_so(tmp_path, monkeypatch):
+    def run_one(job, _free):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"name": job, "seed": 0}
+
+    monkeypatch.setattr(sweep, "run_one", run_one)
+    monkeypatch.setattr(sweep, "write_results", lambda *_: None)
+    seen = []
+    with pytest.raises(UserError, match="the sweep was asked to stop"):
+        sweep.run(["a", "b", "c"], tmp_path, at_once=1, report=lambda row: seen.append(row["name"]))
+    assert seen == ["a"]
