@@ -8,8 +8,9 @@ import pytest
 
 import hlm_jax
 from hlm_jax.analysis.surprisal import hypotheses
-from hlm_jax.analysis.surprisal.characters import BYTES, END, Vocabulary, character_scores
+from hlm_jax.analysis.surprisal.characters import character_scores
 from hlm_jax.analysis.surprisal.hypotheses import Reader
+from hlm_jax.analysis.surprisal.vocabulary import BYTES, END, Vocabulary
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture

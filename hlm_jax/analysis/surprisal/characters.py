@@ -24,17 +24,16 @@ from typing import Any
 
 import numpy as np
 
+from hlm_jax.analysis.surprisal.adaptive import AdaptiveModel
 from hlm_jax.analysis.surprisal.hypotheses import Node, Request, read_all
-from hlm_jax.book.tokenizer import BaseTokenizer
+from hlm_jax.analysis.surprisal.vocabulary import BYTES, Vocabulary
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture
-from hlm_jax.measures.score import Learner, Score
-from hlm_jax.model.shape import Params
+from hlm_jax.measures.score import Score
 
 BEAM, LEAST = 1, 1e-3
-END, BYTES = "", "\ufffd"  # what is no character of the vocabulary: the end, one spelt in bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def character_scores(
     if adaptive_rate is None:
         read_all(model.model, model.device_params, vocabulary.tokens, searches, progress)
     else:
-        reading = _Adaptive(model, adaptive_rate)
+        learning = AdaptiveModel(model, adaptive_rate)
         total, before = sum(map(len, texts)), 0
         for search in searches:
 
@@ -120,9 +119,9 @@ def character_scores(
                 if progress:
                     progress(before + done, total)
 
-            update = functools.partial(reading.update, search)
-            read_all(model.model, reading.params, vocabulary.tokens, [search], told, update)
-            reading.learn(search.text)
+            update = functools.partial(learning.update, search)
+            read_all(model.model, learning.params, vocabulary.tokens, [search], told, update)
+            learning.finish(search.text)
             before += len(search.text)
     return [search.scores for search in searches]
 
@@ -190,84 +189,6 @@ def evaluate(
     sums |= {"bound_bits_per_char": [one.bound[-1] for one in own]} if len(models) == 1 else {}
     chars = len(models) * sum(map(len, texts))
     return ways, {name: float(sum(values)) / chars for name, values in sums.items()}
-
-
-class _Adaptive:
-    """A model that learns while its texts are read."""
-
-    def __init__(self, model: LanguageModel, rate: float):
-        self._tokenizer, self._block = model.tokenizer, model.model.cfg.block_size
-        self._learner = Learner(model.evaluator, model.params, rate)
-        self._learned = 0  # characters of the text that is being read
-
-    @property
-    def params(self) -> Params:
-        return self._learner.params
-
-    def update(self, search: "_Search") -> Params:
-        """The parameters to read on with."""
-        if search.done - self._learned >= max(1, self._block // 2) and search.done < search.size:
-            self._step(search.text[: search.done])
-        return self.params
-
-    def learn(self, text: str) -> None:
-        """Takes the last step of a text that has been read, before another one begins."""
-        self._step(text)
-        self._learned = 0
-
-    def _step(self, read: str) -> None:
-        # The tokens of what has been read alone: those of the whole text would tell what comes.
-        tokenizer, old = self._tokenizer, len(read[: self._learned].encode())
-        ids = [tokenizer.separator_id, *tokenizer.encode(read)]
-        ends = np.cumsum([len(tokenizer.token_bytes(token)) for token in ids[1:]])
-        half = max(1, self._block // 2)
-        # A character may be several tokens, and a step is on half a block of them at most.
-        for first in range(int(np.searchsorted(ends, old, side="right")), len(ids) - 1, half):
-            end = min(first + half, len(ids) - 1)
-            start = max(0, end - self._block)
-            self._learner.read(ids[start : end + 1], first - start)
-        self._learned = len(read)
-
-
-class Vocabulary:
-    """A tokenizer's tokens in the order of their bytes: those with one prefix stand together.
-
-    Attributes:
-      separator: the id of the token before a text.
-      tokens: int32 [C], ids; tokens without bytes are left out.
-      prefixes: {bytes: (first, after equal, after)}: the tokens that begin with these bytes, the
-        equal ones first.
-      characters: what may come next: END, BYTES and the characters of the tokens.
-    """
-
-    def __init__(self, tokenizer: BaseTokenizer):
-        data = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
-        order = sorted((text, token) for token, text in enumerate(data) if text)
-        self.separator = tokenizer.separator_id
-        self.tokens = np.array([token for _, token in order], np.int32)
-        self._data = [text for text, _ in order]
-        self.prefixes: dict[bytes, tuple[int, int, int]] = {}
-        for place, text in enumerate(self._data):
-            for end in range(1, len(text) + 1):
-                first, equal, _ = self.prefixes.get(text[:end], (place, place, place))
-                equal = place + 1 if end == len(text) else equal
-                self.prefixes[text[:end]] = first, equal, place + 1
-        whole = {char for text in self._data for char in text.decode(errors="ignore")}
-        self.characters = [END, BYTES, *sorted(whole)]
-        self.number = {char: number for number, char in enumerate(self.characters)}
-        self._next: dict[int, np.ndarray] = {}
-
-    def next_characters(self, read: int) -> np.ndarray:
-        """int64 [C]: the number of the character after the first `read` bytes of every token."""
-        if read not in self._next:
-            self._next[read] = np.array([self._first(text[read:]) for text in self._data])
-        return self._next[read]
-
-    def _first(self, rest: bytes) -> int:
-        if not rest:
-            return self.number[END]
-        char = rest[:4].decode(errors="ignore")[:1]
-        return self.number[char if char and rest.startswith(char.encode()) else BYTES]
 
 
 @dataclasses.dataclass(eq=False, slots=True)
