@@ -428,6 +428,9 @@ def test_evaluate_exact(script, train, trained, tmp_path):
     assert "also" not in both
     second = evaluated("--workdir", other)["also"]["exact"]["bits_per_char"]
     assert both["bits_per_char"] < (exact["bits_per_char"] + second) / 2
+    learning = evaluated("--workdir", trained[0], "--ensemble", other, "--adaptive")
+    assert learning["bits_per_char"] == pytest.approx(both["bits_per_char"], rel=1e-6)
+    assert list(learning["also"]) == ["adaptive exact"]
     done = script("evaluate", "--ensemble", trained[0], other, "--text", text)
     assert done.returncode == 2
     assert "--exact" in done.stderr

@@ -221,15 +221,18 @@ def test_a_long_open_end_is_searched_in_a_thread(client, on_the_loop, monkeypatc
 
 @pytest.fixture
 def ended(monkeypatch):
-    """How each table that was begun has ended."""
+    """How each table that was begun has ended; "begun" of one that has not."""
     found, table = [], reading.surprisal_table
 
     def watched(*args, **options):
+        found.append("begun")
         try:
-            return table(*args, **options)
+            made = table(*args, **options)
         except Cancelled:
-            found.append("early")
+            found[-1] = "early"
             raise
+        found[-1] = "whole"
+        return made
 
     monkeypatch.setattr(reading, "surprisal_table", watched)
     return found
@@ -242,7 +245,8 @@ def long_text(run, chars):
 @pytest.mark.parametrize(("unit", "chars"), [("token", 40_000), ("char", 5_000)])
 def test_a_client_that_leaves_ends_its_table(client, run, ended, unit, chars):
     app, body = client.app, {"text": long_text(run, chars), "unit": unit}
-    request_that_leaves(app, body, after=lambda _: app.state.jobs.pending == 1, path="/surprisal")
+    # A job that waits for a thread is dropped before it has begun a table.
+    request_that_leaves(app, body, after=lambda _: ended, path="/surprisal")
     wait_until(lambda: app.state.jobs.pending == 0)
     assert ended == ["early"]
 
@@ -257,7 +261,7 @@ def test_a_server_that_ends_ends_its_jobs(client, run, ended):
                 target=lambda path=path, body=body: found.append(client.post(path, json=body))
             )
             thread.start()
-            wait_until(lambda: jobs.pending == 1)
+            wait_until(lambda: jobs.pending == 1 and ended)
             jobs.closing.set()
             thread.join(30)
             jobs.closing.clear()
