@@ -111,7 +111,7 @@ def evaluate(args) -> None:
         ways |= exact
 
     def row(way, scores, texts) -> dict[str, Any]:
-        by = mixture.character_figures if way.startswith("exact") else mixture.figures
+        by = mixture.character_figures if "exact" in way else mixture.figures
         return by(total(scores), *(reference.baselines(texts) if reference else (None, None)))
 
     also = {way: row(way, scores, texts) for way, scores in ways.items()}

@@ -431,6 +431,7 @@ def test_evaluate_exact(script, train, trained, tmp_path):
     learning = evaluated("--workdir", trained[0], "--ensemble", other, "--adaptive")
     assert learning["bits_per_char"] == pytest.approx(both["bits_per_char"], rel=1e-6)
     assert list(learning["also"]) == ["adaptive exact"]
+    assert not {"tokens", "nats_per_token"} & learning["also"]["adaptive exact"].keys()
     done = script("evaluate", "--ensemble", trained[0], other, "--text", text)
     assert done.returncode == 2
     assert "--exact" in done.stderr
