@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from hlm_jax.run import load_run
 from hlm_jax.serving.app import create_app
-from hlm_jax.serving.models import served
+from hlm_jax.serving.models import Cancelled, served
 
 HOST = "testserver"  # that TestClient sends
 
@@ -49,6 +49,25 @@ def wait_until(holds, seconds=120):
     while not holds():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
+
+
+def how_calls_end(monkeypatch, owner, name):
+    """A list with a word for each call of the function: "begun", then "early" or "whole"."""
+    found, function = [], getattr(owner, name)
+
+    def watched(*args, **options):
+        call = len(found)
+        found.append("begun")
+        try:
+            result = function(*args, **options)
+        except Cancelled:
+            found[call] = "early"
+            raise
+        found[call] = "whole"
+        return result
+
+    monkeypatch.setattr(owner, name, watched)
+    return found
 
 
 def complete(client, **body):

@@ -11,6 +11,7 @@ from serving import (
     complete,
     error_of,
     got,
+    how_calls_end,
     open_models,
     request_that_leaves,
     serving,
@@ -23,7 +24,6 @@ from hlm_jax.serving import answers, book, completions, reading, requests, searc
 from hlm_jax.serving.copied import CopiedSpans, merged
 from hlm_jax.serving.engine import Token
 from hlm_jax.serving.logprobs import of_tokens
-from hlm_jax.serving.models import Cancelled
 
 
 @pytest.fixture(scope="module")
@@ -221,21 +221,8 @@ def test_a_long_open_end_is_searched_in_a_thread(client, on_the_loop, monkeypatc
 
 @pytest.fixture
 def ended(monkeypatch):
-    """How each table that was begun has ended; "begun" of one that has not."""
-    found, table = [], reading.surprisal_table
-
-    def watched(*args, **options):
-        found.append("begun")
-        try:
-            made = table(*args, **options)
-        except Cancelled:
-            found[-1] = "early"
-            raise
-        found[-1] = "whole"
-        return made
-
-    monkeypatch.setattr(reading, "surprisal_table", watched)
-    return found
+    """How the tables end."""
+    return how_calls_end(monkeypatch, reading, "surprisal_table")
 
 
 def long_text(run, chars):
