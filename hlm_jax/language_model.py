@@ -108,11 +108,11 @@ class LanguageModel:
             self.device_params, sequences, learning_rate=learning_rate
         )
 
-    def nats_and_entropy(
+    def log_probabilities(
         self, sequences: list[list[int]], learning_rate: float | None = None
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """As measures.score.Evaluator.nats_and_entropy: two lists, an array a sequence, in nats."""
-        return self.evaluator.nats_and_entropy(
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """As measures.score.Evaluator.log_probabilities: (nats [n], natural logarithms [n, V])."""
+        return self.evaluator.log_probabilities(
             self.device_params, sequences, learning_rate=learning_rate
         )
 

@@ -2,8 +2,8 @@
 
 --ensemble averages several runs, or steps of one: runs/small@6000. --adaptive, --learn_weights,
 --mix_ngram and --exact add lines of their own after the plain score. Weights for a validation
-chapter are fitted on the others: "cross-fitted"; the one weight of --mix_ngram is not. With --exact
-the runs may have different tokenizers.
+chapter are fitted on the others: "cross-fitted". With --exact the runs may have different
+tokenizers.
 """
 
 import json
@@ -38,7 +38,11 @@ def main() -> None:
         metavar="R",
         help="learning rate of the models (default: 5e-5)",
     )
-    add("--learn_weights", action="store_true", help="also with weights learned on validation")
+    add(
+        "--learn_weights",
+        action="store_true",
+        help="also a log-linear mixture of the runs",
+    )
     add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
     add("--exact", action="store_true", help="also by characters, summed over all segmentations")
     add("--beam", type=int, metavar="N", help="of --exact: more is slower and nearer (default: 1)")
@@ -86,11 +90,9 @@ def evaluate(args) -> None:
             validation = run.reference.splits["val"]
             weights_trained = cli.note_trained_on(runs[1:], validation, weights=True)
         # Without a validation chapter the mixtures themselves refuse.
-        if by_tokens and by_split["val"] and not mixture.can_cross_fit(texts, by_split["val"]):
-            left_out = ["no learned weights"] if args.learn_weights else []
-            left_out += ["no weights by context"] if args.mix_ngram else []
-            cli.note(f"{', '.join(left_out)}: {mixture.NOT_CROSS_FITTED}")
-            learn_on = None
+        if by_split["val"] and not mixture.can_cross_fit(texts, by_split["val"]):
+            cli.note(f"no weights are fitted: {mixture.NOT_CROSS_FITTED}")
+            ngram = learn_on = None
     learning_rate = 5e-5 if args.adaptive_rate is None else args.adaptive_rate
     rate = learning_rate if args.adaptive else None
     beam = 1 if args.beam is None else args.beam
@@ -98,15 +100,19 @@ def evaluate(args) -> None:
     about: dict[str, float] = {}
     if by_tokens:
         ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram, learn_on=learn_on)
-    else:
-        if args.learn_weights:
-            cli.note("no line of --learn_weights: the runs have different tokenizers")
     if args.exact:
-        from hlm_jax.analysis.surprisal import characters, progress_bar
+        from hlm_jax.analysis.surprisal import exact as by_characters
+        from hlm_jax.analysis.surprisal import progress_bar
 
         with progress_bar("by characters") as progress:
-            exact, about = characters.evaluate(
-                runs, texts, beam=beam, ngram=ngram, adaptive_rate=rate, progress=progress
+            exact, about = by_characters.evaluate(
+                runs,
+                texts,
+                beam=beam,
+                ngram=ngram,
+                learn_on=learn_on,
+                adaptive_rate=rate,
+                progress=progress,
             )
         ways |= exact
 

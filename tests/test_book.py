@@ -3,7 +3,7 @@
 import json
 import random
 import re
-import time
+import resource
 
 import pytest
 
@@ -172,15 +172,21 @@ def test_a_short_contents_list_is_looked_at_without_an_error(script, tmp_path):
     assert any("too short" in warning for warning in out["warnings"])
 
 
+def seconds():
+    """Of processors, by the processes that have ended: others that are busy do not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.slow
 def test_a_book_of_a_megabyte_is_read_in_two_seconds(command, edition, tmp_path):
     text = "".join(chapter.text for chapter in edition.chapters)[:340_000]
     (tmp_path / "book.txt").write_text(text, encoding="utf-8")
     best = 9.0
-    for _ in range(3):  # the other worker may be busy
-        start = time.monotonic()
+    for _ in range(3):
+        start = seconds()
         done = command("scripts/book.py", tmp_path / "book.txt", "--json")
-        best = min(best, time.monotonic() - start)
+        best = min(best, seconds() - start)
     assert done.returncode == 0
     assert best < 2
 

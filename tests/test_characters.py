@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hlm_jax
-from hlm_jax.analysis.surprisal import hypotheses
+from hlm_jax.analysis.surprisal import exact, hypotheses
 from hlm_jax.analysis.surprisal.characters import character_scores
 from hlm_jax.analysis.surprisal.hypotheses import Reader
 from hlm_jax.analysis.surprisal.vocabulary import BYTES, END, Vocabulary
@@ -16,7 +16,8 @@ from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture
 from hlm_jax.measures.ngram import KneserNey
-from hlm_jax.measures.ngram import Learner as Counting
+from hlm_jax.measures.pool import Predictions, fit_weights
+from hlm_jax.measures.readings import Reading
 from hlm_jax.measures.score import Learner, sliding_windows
 from hlm_jax.model.gpt import GPT, GPTConfig
 from hlm_jax.run import load_run
@@ -282,42 +283,117 @@ def test_a_trained_run_costs_less_by_characters_than_by_tokens(run):
 # --- mixtures of characters ---
 
 
-def test_characters_of_models_and_ngrams_are_mixed_by_the_weight_of_the_validation_texts():
-    rng = np.random.default_rng(0)
-    texts, validation = ["abcabc", "abca"], ["abcabcabc"]
-    nats = [[rng.exponential(1.0, len(text)) for text in texts] for _ in range(2)]
-    own = [[rng.exponential(1.0, len(text)) for text in validation] for _ in range(2)]
-    ngram = NgramMixture(["abcabcabcabd"] * 5, validation)
-    ways = mixture.evaluate_characters(nats, texts, ngram=ngram, validation_nats=own)
-    plain, mixed = ways
-    assert plain == "exact"
-    for scores, of in zip(ways["exact"], zip(*nats, strict=True), strict=True):
-        assert scores.nats == pytest.approx(-np.log(np.exp(-np.array(of)).mean(0)).sum())
-    model = KneserNey(ngram.training)
-    weight = mixture.fit_weight(
-        mixture.mix(own, [0.5, 0.5]), [-np.log(model.probabilities(text)) for text in validation]
-    )
-    assert mixed == f"exact + character 5-gram (weight {weight:.3f})"
-    expected = mixture.mix(
-        [mixture.mix(nats, [0.5, 0.5]), [-np.log(model.probabilities(text)) for text in texts]],
-        [1 - weight, weight],
-    )
-    assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
-    with pytest.raises(UserError, match="no validation chapters"):
-        mixture.evaluate_characters(nats, texts, ngram=NgramMixture(texts, []))
-    # With models that learned, it counts what it has read: the validation texts on their own.
-    named = {"ngram": ngram, "validation_nats": own, "adaptive": True}
-    ways = mixture.evaluate_characters(nats, texts, **named)
-    learner = Counting(model)
-    learned = [-np.log(learner.read(text)[0]) for text in texts]
-    weight = mixture.fit_weight(
-        mixture.mix(own, [0.5, 0.5]), [-np.log(Counting(model).read(validation[0])[0])]
-    )
-    plain, mixed = ways
-    assert plain == "adaptive exact"
-    assert mixed == f"adaptive exact + character 5-gram (weight {weight:.3f})"
-    expected = mixture.mix([mixture.mix(nats, [0.5, 0.5]), learned], [1 - weight, weight])
-    assert [s.nats for s in ways[mixed]] == pytest.approx([x.sum() for x in expected])
+def read_by(models, texts, alphabet, expected):
+    """Readings of texts of which every model expects the same everywhere, {character: p}."""
+    readings = []
+    for text in texts:
+        nats = [-np.log([p[char] for char in text]) for p in models]
+        rows = [
+            np.log([[*(p[char] for char in alphabet), 1 - sum(p[c] for c in alphabet)]] * len(text))
+            for p in models
+        ]
+        symbols = np.array([(alphabet + char).index(char) for char in text])
+        readings.append(Reading(nats, Predictions(rows, symbols, len(alphabet))))
+    return readings if expected else [Reading(one.nats, None) for one in readings]
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_characters_of_models_and_ngrams_are_a_log_linear_mixture(adaptive):
+    """What has no column of its own has a part of what the rest has."""
+    models = [
+        {"a": 0.5, "b": 0.2, "x": 0.1, "y": 0.1, "z": 0.06, "q": 0.03, "w": 0.01},
+        {"a": 0.1, "b": 0.3, "x": 0.3, "y": 0.1, "z": 0.02, "q": 0.16, "w": 0.02},
+    ]
+    alphabet, validation = "abxy", ["xyxxy", "yyxwx"]
+    ngram = NgramMixture(["abcabcabcabd", "xyxyxyab", "xyz"] * 5, validation)
+    other = read_by(models, validation, alphabet, True)
+    named = {"other": other, "validation": validation, "alphabet": alphabet, "adaptive": adaptive}
+
+    def ways(text):
+        own = read_by(models, [text], alphabet, True)
+        return mixture.evaluate_characters(own, [text], learn=True, ngram=ngram, **named)
+
+    costs, first = {}, "adaptive exact" if adaptive else "exact"
+    for char in "abzq龘":
+        models[0].setdefault(char, 1e-9)
+        models[1].setdefault(char, 1e-9)
+        found = ways(char)
+        for way, (score,) in found.items():
+            costs.setdefault(way.split(" (")[0], {})[char] = np.exp(-score.nats)
+    assert list(costs) == [first, f"{first} + log-linear weights", f"{first} + character 5-gram"]
+    assert costs[first]["a"] == pytest.approx(0.3)
+    counts = KneserNey(ngram.training).probabilities
+    weights = fit_weights([of.expected for of in other])
+    rests = 0.1, 0.2
+    p = [
+        np.array([*(model[char] for char in alphabet), rest])
+        for model, rest in zip(models, rests, strict=True)
+    ]
+    pooled = p[0] ** weights[0] * p[1] ** weights[1]
+    pooled /= pooled.sum()
+    name = f"{first} + log-linear weights"
+    assert costs[name]["a"] == pytest.approx(pooled[0], rel=2e-3)
+    assert costs[name]["b"] == pytest.approx(pooled[1], rel=2e-3)
+    # Of the rest, a character has the mean of its parts of the models' rests.
+    assert costs[name]["z"] == pytest.approx(pooled[4] * (0.6 + 0.1) / 2, rel=5e-3)
+    assert costs[name]["q"] == pytest.approx(pooled[4] * (0.3 + 0.8) / 2, rel=5e-3)
+    assert costs[name]["z"] + costs[name]["q"] <= pooled[4]
+    name = f"{first} + character 5-gram"
+    rest = 1 - sum(counts(char)[0] for char in alphabet)
+    counted = [[counts(char)[0] / rest] * (2 if adaptive else 1) for char in "zq"]
+    parts = [0.6, 0.1, *counted[0]], [0.3, 0.8, *counted[1]]
+    z, q = costs[name]["z"], costs[name]["q"]
+    assert z / q == pytest.approx(np.mean(parts[0]) / np.mean(parts[1]), rel=1e-2)
+    assert 0 < costs[name]["龘"] < 1e-6
+
+
+def test_what_a_mixture_by_characters_needs():
+    (own,) = read_by([{"a": 0.5, "b": 0.4}], ["ab"], "ab", False)
+    assert list(mixture.evaluate_characters([own], ["ab"])) == ["exact"]
+    for ngram, learn_on in ((NgramMixture(["ab"], []), None), (None, [])):
+        with pytest.raises(UserError, match="no validation chapters are held out"):
+            mixture.fitted_on(["ab"], ngram, learn_on)
+    assert mixture.fitted_on(["ab"], None, None) == []
+    assert mixture.fitted_on(["ab"], NgramMixture(["ab"], ["b", "c"]), None) == ["b", "c"]
+
+
+def test_exact_scores_of_models_and_an_ngram_model_are_a_distribution(models):
+    """What may follow one text: the characters of the vocabulary have less than 1 together."""
+    members = [models["qwen3"], models["mogrifier"]]
+    validation = ["红楼红楼梦", "石红梦楼梦", "梦红楼\n"]
+    ngram = NgramMixture([TEXT, TEXT[3:]], validation)
+    texts = [f"梦梦楼{char}" for char in "红楼梦\n石"]
+    costs = {}
+    for text in texts:
+        ways, about = exact.evaluate(
+            members, [text[:-1], text], ngram=ngram, learn_on=validation, adaptive_rate=0.01
+        )
+        for way, (before, whole) in ways.items():
+            costs.setdefault(way.split(" (")[0], []).append(np.exp(before.nats - whole.nats))
+        assert set(about) == {"neglected", "merged"}
+    firsts = "exact", "adaptive exact"
+    more = "", " + log-linear weights", " + character 5-gram"
+    assert list(costs) == [first + word for first in firsts for word in more]
+    for way, p in costs.items():
+        if not way.startswith("adaptive"):  # such a model has read the first text of the two
+            assert 0.3 < sum(p) <= 1.001
+    static, learning = (costs[f"{first} + character 5-gram"] for first in firsts)
+    assert static != pytest.approx(learning, rel=1e-3)
+    alone, _ = exact.evaluate(members[:1], texts[:1])
+    assert list(alone) == ["exact"]
+
+
+def test_what_is_expected_of_characters_is_what_they_cost(model):
+    alphabet = ["红", "楼", "\n"]
+    (found,) = character_scores(model, [TEXT], alphabet=alphabet, distributions=False)
+    assert found.rank.shape == (0,)
+    assert found.expected.shape == (len(TEXT), 4)
+    np.testing.assert_allclose(np.exp(found.expected.astype(float)).sum(axis=1), 1, rtol=5e-3)
+    for row, char, bits in zip(found.expected, TEXT, found.bits, strict=True):
+        if char in alphabet:
+            assert -row[alphabet.index(char)] == pytest.approx(bits * math.log(2), rel=2e-3)
+        else:  # a part of the rest
+            assert -row[3] <= bits * math.log(2) + 2e-3
 
 
 # --- a model that learns as it reads ---

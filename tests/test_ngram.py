@@ -113,26 +113,34 @@ def test_a_model_that_goes_on_counting_equals_one_fitted_anew_before_every_symbo
     texts = ["黛玉道龘龘宝玉道龘", "宝玉笑道好龘黛玉道龘龘"]
     learner, read = Learner(KneserNey(training, order)), list[str]()
     for text in texts:
-        probabilities, lengths = learner.read(text)
+        probabilities = learner.read(text)
         for i in range(len(text)):
             so_far = [*training, *read, *([text[:i]] if i else [])]
             fitted = KneserNey(so_far, order)
             expected = fitted.probabilities(text[: i + 1])[-1]
             assert probabilities[i] == pytest.approx(expected, rel=1e-12)
-            assert lengths[i] == fitted.context_lengths(text[: i + 1])[-1]
         read.append(text)
-    assert [len(found) for found in learner.read("")] == [0, 0]
+    assert len(learner.read("")) == 0
 
 
-def test_the_probabilities_of_a_model_that_goes_on_counting_sum_to_one():
+@pytest.mark.parametrize("counts", [True, False])
+def test_distributions_have_the_probabilities_of_all_symbols(counts):
     model = KneserNey([[3, 1, 4, 1, 5, 2, 6, 5, 3, 5], [8, 0, 7, 3, 1, 4]], 3, alphabet_size=12)
-    for before in ([], [3], [3, 1, 9, 3], [9, 10, 9, 11]):
-        total = 0.0
-        for token in range(12):
-            learner = Learner(model)
-            learner.read([5, 9, 3, 1])
-            total += learner.read([*before, token])[0][-1]
-        assert total == pytest.approx(1.0, abs=1e-12)
+    texts = [[5, 9, 3, 1, 4, 1, 10, 9, 3, 1], [3, 1, 11, 5, 9, 10]]
+    reader, other = Learner(model, counts=counts), Learner(model, counts=counts)
+    part = Learner(model, counts=counts)
+    for text in texts:
+        found = list(reader.distributions(text, range(12)))
+        rows = np.stack([row for _, row in found])
+        np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-12)
+        own = rows[np.arange(len(text)), text]
+        np.testing.assert_allclose(own, other.read(text), rtol=1e-12)
+        np.testing.assert_allclose(own, [p for p, _ in found], rtol=1e-12)
+        some = np.stack([row for _, row in part.distributions(text, [9, 3])])
+        np.testing.assert_array_equal(some, rows[:, [9, 3]])
+        if not counts:
+            np.testing.assert_allclose(own, model.probabilities(text), rtol=1e-12)
+    assert (own[-2] > 2 * model.probabilities(text)[-2]) == counts
 
 
 def test_a_model_that_goes_on_counting_costs_less(edition):
@@ -141,5 +149,5 @@ def test_a_model_that_goes_on_counting_costs_less(edition):
     training, texts = ([c.text for c in splits[name]] for name in ("train", "val"))
     model = KneserNey(training)
     learner = Learner(model)
-    bits = sum(float(-np.log2(learner.read(text)[0]).sum()) for text in texts)
+    bits = sum(float(-np.log2(learner.read(text)).sum()) for text in texts)
     assert bits / sum(map(len, texts)) == pytest.approx(5.9084, abs=0.0001)

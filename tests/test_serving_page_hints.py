@@ -150,9 +150,11 @@ def test_a_place_wins_over_a_resting_mouse(site, tab, models):
     go(tab, site.url, panel="read", ch=number, at=4)
     heat(tab)
     box = tab.locator("#read-text span").nth(30).bounding_box()
-    x, y = box["x"] + 4, box["y"] + box["height"] / 2
-    tab.mouse.move(x, y)
+    x, y = box["x"] + box["width"] / 3, box["y"] + box["height"] / 2
     details = tab.locator("#read-details")
+    placed = details.inner_text()
+    tab.mouse.move(x, y)
+    wait_until(lambda: details.inner_text() != placed, seconds=10)
     pointed = details.inner_text()
     tab.evaluate("location.hash = location.hash.replace(/at=\\d+/, 'at=9')")
     wait_until(lambda: details.inner_text() != pointed, seconds=10)
@@ -160,7 +162,7 @@ def test_a_place_wins_over_a_resting_mouse(site, tab, models):
     tab.wait_for_timeout(300)  # in which a browser tells what lies below the mouse
     chosen = tab.locator("#read-text .on").inner_text().replace("\n", "↵")
     assert tab.locator("#read-details .unit").inner_text() == chosen
-    tab.mouse.move(x + 3, y + 1)
+    tab.mouse.move(x + box["width"] / 3, y + 1)
     wait_until(lambda: details.inner_text() == pointed, seconds=10)
 
 

@@ -1,8 +1,8 @@
-"""Several models as one: averaged probabilities, learned weights, and an n-gram model mixed in.
+"""Several models as one: averaged probabilities, and log-linear mixtures with an n-gram model.
 
-Probabilities are those of tokens, where the models share a tokenizer, or of characters. A weight
-depends on other texts and on what stands before a token, never on the token. So a mixture's
-probabilities sum to 1, and its bits per character can be compared with any other model's.
+Probabilities are those of tokens, where the models share a tokenizer, or of characters. Weights
+depend on other texts alone, never on the token. So a mixture's probabilities sum to 1, and its bits
+per character can be compared with any other model's.
 """
 
 import dataclasses
@@ -13,15 +13,20 @@ import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey, Learner
-from hlm_jax.measures.readings import Counts, Member, Reading, read, shared_tokenizer
-from hlm_jax.measures.score import Score, scores
-from hlm_jax.measures.weights import (
-    ContextWeights,
-    Nats,
-    fit_weight,
-    fit_weights,
-    fitting_texts,
+from hlm_jax.measures.pool import Predictions, fit_weights, pooled_nats
+from hlm_jax.measures.readings import (
+    EXPECTED,
+    Counts,
+    Member,
+    Reading,
+    learning,
+    read,
+    shared_tokenizer,
+    with_rest,
 )
+from hlm_jax.measures.rowfile import row_file
+from hlm_jax.measures.score import Score, scores
+from hlm_jax.measures.weights import Nats
 
 # Why there are no weights where not `can_cross_fit`.
 NOT_CROSS_FITTED = "every validation chapter contains, or is contained in, a scored text"
@@ -33,7 +38,7 @@ class NgramMixture:
 
     Attributes:
       training: the texts that the n-gram model is fitted on.
-      validation: the texts that its weight is fitted on.
+      validation: the texts that weights are fitted on.
     """
 
     training: Sequence[str]
@@ -50,17 +55,10 @@ def mix(nats: Sequence[Nats], weights: Sequence[float] | np.ndarray) -> Nats:
     return [mix_text(models, weights) for models in zip(*nats, strict=True)]
 
 
-def mix_text(
-    models: Sequence[np.ndarray], weights: Sequence[float | np.ndarray] | np.ndarray
-) -> np.ndarray:
-    """`mix` of one text.
-
-    Args:
-      models: nats of its tokens, an array per model.
-      weights: one per model, of the whole text or an array of one per token; they sum to 1.
-    """
+def mix_text(models: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """`mix` of one text: nats of its tokens, an array per model."""
     total = sum(weights)
-    if np.abs(total - 1).max() > 1e-9:
+    if abs(total - 1) > 1e-9:
         raise ValueError(f"the weights of a mixture must sum to 1, not {total}")
     with np.errstate(divide="ignore"):  # the logarithm of a weight of 0
         terms = [
@@ -84,8 +82,7 @@ def ensemble_nats(
     Raises:
       UserError: no member, different tokenizers, or an empty text.
     """
-    readings = read(members, texts, adaptive_rate)
-    return [mix_text(one.members, _equal(members)) for one in readings]
+    return [_mean(one, len(members)) for one in read(members, texts, adaptive_rate)]
 
 
 def evaluate(
@@ -98,75 +95,77 @@ def evaluate(
 ) -> dict[str, list[Score]]:
     """Scores of every text, one list for each way of scoring.
 
-    Learned weights of members, and an n-gram model's weights by context, are fitted on validation
-    texts. Those for a text are fitted on the validation texts without it (cross-fitting), so a
-    validation chapter is scored by weights that have not seen it. With adaptive scores the models
-    themselves have read the chapters in their order.
+    Weights are fitted on validation texts. Those for a text are fitted on the validation texts
+    without it (cross-fitting), so a validation chapter is scored by weights that have not seen it.
+    With adaptive scores the models themselves have read the chapters in their order.
 
     Args:
       members, texts: as ensemble_nats.
       adaptive_rate: where given, adaptive scores are computed as well.
-      ngram: where given, plain and adaptive scores are computed with an n-gram model of tokens
-        mixed in as well: with one weight, fitted on all its validation texts, and with weights by
-        context (weights.ContextWeights). By context it also joins learned weights. There are no
-        scores by context where not `can_cross_fit`. With adaptive scores it counts what it has
-        read, text after text.
-      learn_on: validation texts; where given, plain and adaptive scores are computed with learned
-        weights of the members as well.
+      ngram: where given, plain and adaptive scores are computed by a log-linear mixture of the
+        members and an n-gram model of tokens as well. With adaptive scores there is a second one,
+        which counts what it has read, text after text.
+      learn_on: validation texts; where given, plain and adaptive scores are computed by a
+        log-linear mixture of the members as well.
 
     Returns:
-      {name: scores}: "" for the plain scores, "adaptive", "learned weights (0.400, 0.600)",
-      "n-gram of tokens (weight 0.123)", "n-gram of tokens by context", and these joined by " + ".
-      "cross-fitted" stands in a name where a text is among the validation texts; then the weights
-      named are means over the texts. "fitted on these chapters" stands beside the one weight of the
-      n-gram model where all texts are among them.
+      {name: scores}: "" for the mean of the probabilities, "adaptive", "log-linear weights (0.400,
+      0.600)", "n-gram of tokens (log-linear weights 0.300, 0.400, 0.350)", where those of n-gram
+      models come last, and "adaptive + " these. "cross-fitted" stands in a name where a text is
+      among the validation texts; then the weights named are means over the texts.
 
     Raises:
-      UserError: as ensemble_nats; also validation texts that are missing, or no others than a text.
+      UserError: as ensemble_nats; also validation texts that are missing, or no others than a text;
+        no room for temporary files.
     """
-    if ngram is not None:
-        _require_validation(ngram)
-    if learn_on is not None and not can_cross_fit(texts, learn_on):
-        why = NOT_CROSS_FITTED if learn_on else "no validation chapters are held out"
-        raise UserError(f"the weights of the runs cannot be learned: {why}")
-    validation = list(ngram.validation if ngram else learn_on or ())
-    if learn_on is not None and list(learn_on) != validation:
-        raise ValueError("learn_on and ngram have different validation texts")
+    validation = fitted_on(texts, ngram, learn_on)
+    fits = bool(validation)
     counts = Counts(shared_tokenizer(members), ngram.training) if ngram else None
     rows = [fitting_texts(text, validation) for text in texts]
     found: list[dict[str, Nats]] = [{}, {}, {}]  # in the order in which they are returned
     for way, rate in {"": None, "adaptive": adaptive_rate}.items():
         if way and rate is None:
             continue
-        own = read(members, texts, rate, counts)
+        own = read(members, texts, rate, counts=counts, expected=fits)
         same = validation == list(texts)
-        other = own if same else read(members, validation, rate, counts)
-        mean = {row: _equal(members) for row in rows}
-        found[0][way] = _members_mixed(own, rows, mean)
+        other = own if same else read(members, validation, rate, counts=counts, expected=fits)
+        found[0][way] = [_mean(one, len(members)) for one in own]
         if learn_on is not None:
-            learned = {row: fit_weights(_by_model([other[i] for i in row])) for row in set(rows)}
-            name = _joined(way, f"learned weights ({_described(learned, rows, len(validation))})")
-            found[1][name] = _members_mixed(own, rows, learned)
-            learned_name = name
+            words, nats = _pooled(own, other, rows, len(members))
+            found[1][_joined(way, f"log-linear weights ({words})")] = nats
         if counts:
-            bases = [mix_text(one.members, _equal(members)) for one in other]
-            weight = fit_weight(bases, [one.ngram for one in other])
-            described = _described_one(weight, texts, validation)
-            name = _joined(way, f"n-gram of tokens ({described})")
-            pairs = zip(found[0][way], own, strict=True)
-            found[2][name] = [
-                mix_text([base, one.ngram], [1 - weight, weight]) for base, one in pairs
-            ]
-        if counts and all(rows):
-            by_context = "n-gram of tokens by context"
-            if _crosses(rows, len(validation)):
-                by_context += ", cross-fitted"
-            found[2][_joined(way, by_context)] = _by_context(own, other, rows, mean, counts.longest)
-            if learn_on is not None:
-                name = _joined(learned_name, by_context)
-                found[2][name] = _by_context(own, other, rows, learned, counts.longest)
+            words, nats = _pooled(own, other, rows)
+            found[2][_joined(way, f"n-gram of tokens (log-linear weights {words})")] = nats
+        del own, other  # their files, before further ones are written
     ways = found[0] | found[1] | found[2]
     return {way: scores(values, texts) for way, values in ways.items()}
+
+
+def fitted_on(
+    texts: Sequence[str], ngram: NgramMixture | None, learn_on: Sequence[str] | None
+) -> list[str]:
+    """The validation texts that weights are fitted on; none where there are no weights.
+
+    Raises:
+      UserError: there are none, or for one of the texts no others.
+    """
+    if ngram is None and learn_on is None:
+        return []
+    validation = list((ngram.validation if ngram else learn_on) or ())
+    if learn_on is not None and list(learn_on) != validation:
+        raise ValueError("learn_on and ngram have different validation texts")
+    if not can_cross_fit(texts, validation):
+        why = NOT_CROSS_FITTED if validation else "no validation chapters are held out"
+        raise UserError(f"the weights of the models cannot be fitted: {why}")
+    return validation
+
+
+def fitting_texts(text: str, validation: Sequence[str]) -> tuple[int, ...]:
+    """Which of the validation texts the weights for `text` may be fitted on: their places.
+
+    All those that neither are a part of it nor have it as a part.
+    """
+    return tuple(i for i, other in enumerate(validation) if other not in text and text not in other)
 
 
 def can_cross_fit(texts: Sequence[str], validation: Sequence[str]) -> bool:
@@ -175,59 +174,75 @@ def can_cross_fit(texts: Sequence[str], validation: Sequence[str]) -> bool:
 
 
 def evaluate_characters(
-    nats: Sequence[Nats],
+    own: Sequence[Reading],
     texts: Sequence[str],
     *,
+    other: Sequence[Reading] = (),
+    validation: Sequence[str] = (),
+    alphabet: Sequence[str] = (),
+    learn: bool = False,
     ngram: NgramMixture | None = None,
-    validation_nats: Sequence[Nats] = (),
     adaptive: bool = False,
 ) -> dict[str, list[Score]]:
-    """Scores of every text by the mean of the probabilities that models give to its characters.
-
-    The models' tokenizers may differ. A score's tokens are characters.
+    """As `evaluate`, by characters. The models' tokenizers may differ.
 
     Args:
-      nats: for every model the nats of every character of every text, as
-        analysis/surprisal/characters.py computes them.
-      ngram: where given, a Kneser-Ney model of characters is mixed in as well.
-      validation_nats: as `nats`, of the n-gram mixture's validation texts, on which its weight is
-        fitted.
-      adaptive: whether the nats are of models that learned from what they read. Then the n-gram
-        model counts what it has read, too, text after text.
+      own: the texts as the models read them, as analysis/surprisal/exact.py computes it.
+      other, validation: validation texts as the models read them, and these texts.
+      alphabet: the characters that have a column of their own in what is expected.
+      learn: whether to compute scores by a log-linear mixture of the models as well.
+      ngram: where given, a Kneser-Ney model of characters joins the mixture.
+      adaptive: whether the readings are of models that learned from what they read. Then a second
+        n-gram model counts what it has read, too, text after text.
 
     Returns:
-      {name: scores}: "exact" and "exact + character 5-gram (weight 0.123)", whose name is as that
-      of the n-gram of tokens in `evaluate`; "adaptive exact" and so on of models that learned.
-
-    Raises:
-      UserError: an n-gram mixture without texts to fit its weight on.
+      {name: scores}: "exact", "exact + log-linear weights (0.400, 0.600)", "exact + character
+      5-gram (log-linear weights 0.300, 0.400, 0.350)"; "adaptive exact" and so on of models that
+      learned. A score's tokens are characters.
     """
-
-    def mean(of: Sequence[Nats]) -> Nats:
-        return mix(of, [1 / len(of)] * len(of))
-
-    first = "adaptive exact" if adaptive else "exact"
-    ways = {first: mean(nats)}
+    models, first = len(own[0].nats), "adaptive exact" if adaptive else "exact"
+    ways = {first: [_mean(one, models) for one in own]}
+    rows = [fitting_texts(text, validation) for text in texts]
+    if learn:
+        words, nats = _pooled(own, other, rows, models)
+        ways[f"{first} + log-linear weights ({words})"] = nats
     if ngram is not None:
-        _require_validation(ngram)
         model = KneserNey(ngram.training)
-        own, own_validation = (
-            [-np.log(p) for p in _probabilities(model, some, learns=adaptive)]
-            for some in (texts, ngram.validation)
-        )
-        weight = fit_weight(mean(validation_nats), own_validation)
-        described = _described_one(weight, texts, ngram.validation)
-        name = f"{first} + character {model.order}-gram ({described})"
-        ways[name] = mix([ways[first], own], [1 - weight, weight])
+        same = list(validation) == list(texts)
+        own = _with_ngram(model, own, texts, alphabet, adaptive=adaptive)
+        other = own if same else _with_ngram(model, other, validation, alphabet, adaptive=adaptive)
+        words, nats = _pooled(own, other, rows)
+        ways[f"{first} + character {model.order}-gram (log-linear weights {words})"] = nats
     return {way: scores(values, texts) for way, values in ways.items()}
 
 
-def _probabilities(model: KneserNey, texts: Sequence[str], *, learns: bool) -> list[np.ndarray]:
-    """Of every character of every text; a model that learns reads them in this order."""
-    if not learns:
-        return [model.probabilities(text) for text in texts]
-    learner = Learner(model)
-    return [learner.read(text)[0] for text in texts]
+def _with_ngram(
+    model: KneserNey,
+    readings: Sequence[Reading],
+    texts: Sequence[str],
+    alphabet: Sequence[str],
+    *,
+    adaptive: bool,
+) -> list[Reading]:
+    """The readings with those of n-gram models of characters; the texts come in this order."""
+    ends = np.cumsum([len(text) for text in texts])
+    costs, tables = [], []
+    for learns in learning(adaptive):
+        table_TV = row_file(ends[-1], len(alphabet) + 1, EXPECTED)
+        cost_T, done, learner = np.zeros(ends[-1]), 0, Learner(model, counts=learns)
+        for text in texts:
+            for i, (p, row) in enumerate(learner.distributions(text, alphabet), start=done):
+                cost_T[i], table_TV[i] = -np.log(p), with_rest(row)
+            done += len(text)
+        costs.append(np.split(cost_T, ends[:-1]))
+        tables.append(np.split(table_TV, ends[:-1]))
+    found = []
+    for i, one in enumerate(readings):
+        assert one.expected is not None
+        rows = [*one.expected.rows, *(of[i] for of in tables)]
+        nats = [*one.nats, *(of[i] for of in costs)]
+        found.append(Reading(nats, dataclasses.replace(one.expected, rows=rows)))
+    return found
 
 
 def figures(
@@ -279,79 +294,53 @@ def share_tokenizer(members: Sequence[Member]) -> bool:
     return len({member.tokenizer.fingerprint for member in members}) == 1
 
 
-def _require_validation(ngram: NgramMixture) -> None:
-    if not ngram.validation:
-        raise UserError(
-            "no validation chapters are held out: the weight of the n-gram model cannot be fitted"
-        )
-
-
-# --- weights for each text, by the validation texts that they are fitted on ---
-
-_Rows = Sequence[tuple[int, ...]]  # for every text weights.fitting_texts
-_Weights = dict[tuple[int, ...], np.ndarray]  # of the members, by the validation texts fitted on
-
-
-def _members_mixed(own: Sequence[Reading], rows: _Rows, weights: _Weights) -> Nats:
-    return [mix_text(one.members, weights[row]) for one, row in zip(own, rows, strict=True)]
-
-
-def _by_context(
+def _pooled(
     own: Sequence[Reading],
     other: Sequence[Reading],
-    rows: _Rows,
-    weights: _Weights,
-    longest: int,
-) -> Nats:
-    """Nats of every text with the n-gram model mixed in by weights.ContextWeights.
-
-    All that is fitted for a text is fitted on the validation texts of its row.
+    rows: Sequence[tuple[int, ...]],
+    models: int | None = None,
+) -> tuple[str, Nats]:
+    """(the weights of the first models, or all, as a name shows them, the nats of every text).
 
     Args:
       own, other: the texts to score and the validation texts.
-      weights: of the members.
-      longest: the longest context of the n-gram model.
+      rows: for every text `fitting_texts`.
     """
-    fitted = {}
-    for row in set(rows):
-        texts = [other[i] for i in row]
-        fitted[row] = ContextWeights.fit(
-            [mix_text(one.members, weights[row]) for one in texts],
-            [one.ngram for one in texts],
-            [one.lengths for one in texts],
-            [one.entropy for one in texts],
-            longest=longest,
-        )
+    weights = {row: fit_weights([_expected(other[i], models) for i in row]) for row in set(rows)}
     nats = []
     for one, row in zip(own, rows, strict=True):
-        weight_T = fitted[row].at(one.lengths, one.entropy)
-        base = mix_text(one.members, weights[row])
-        nats.append(mix_text([base, one.ngram], [1 - weight_T, weight_T]))
-    return nats
+        expected = _expected(one, models)
+        nats.append(pooled_nats(expected, weights[row]) + _within_rest(one.nats[:models], expected))
+    means = np.mean([weights[row] for row in rows], axis=0).round(3) + 0.0  # without a -0
+    words = [f"{weight:.3f}" for weight in means]
+    words += ["cross-fitted"] if any(len(row) < len(other) for row in rows) else []
+    return ", ".join(words), nats
 
 
-def _equal(members: Sequence[Member]) -> np.ndarray:
-    return np.full(len(members), 1 / len(members))
+def _expected(one: Reading, models: int | None) -> Predictions:
+    assert one.expected is not None
+    return dataclasses.replace(one.expected, rows=one.expected.rows[:models])
 
 
-def _by_model(texts: Sequence[Reading]) -> list[Nats]:
-    return [list(of) for of in zip(*(one.members for one in texts), strict=True)]
+def _within_rest(nats: Sequence[np.ndarray], expected: Predictions) -> np.ndarray:
+    """What a symbol without a column of its own costs more than the rest does, float64 [T].
+
+    By the mean of what the models make of it.
+    """
+    more = np.zeros(len(expected.symbols))
+    if expected.rest is not None:
+        at = np.flatnonzero(expected.symbols == expected.rest)
+        # Rounded up: a symbol is no larger a part of the rest than its model says.
+        up = np.float16(np.inf)
+        rest = [np.nextafter(rows[at, expected.rest], up).astype(float) for rows in expected.rows]
+        parts = [np.minimum(np.exp(-of[at] - r), 1.0) for of, r in zip(nats, rest, strict=True)]
+        more[at] = -np.log(np.mean(parts, axis=0))
+    return more
 
 
-def _crosses(rows: _Rows, validation: int) -> bool:
-    return any(len(row) < validation for row in rows)
-
-
-def _described(weights: _Weights, rows: _Rows, validation: int) -> str:
-    """The weights of members as a name shows them: means over the texts."""
-    words = [f"{weight:.3f}" for weight in np.mean([weights[row] for row in rows], axis=0)]
-    return ", ".join([*words, "cross-fitted"] if _crosses(rows, validation) else words)
-
-
-def _described_one(weight: float, texts: Sequence[str], validation: Sequence[str]) -> str:
-    """The one weight of an n-gram model as a name shows it."""
-    seen = ", fitted on these chapters" if set(texts) <= set(validation) else ""
-    return f"weight {weight:.3f}{seen}"
+def _mean(one: Reading, models: int) -> np.ndarray:
+    """Nats of a text under the mean of the probabilities by the first models."""
+    return mix_text(one.nats[:models], [1 / models] * models)
 
 
 def _joined(way: str, label: str) -> str:

@@ -22,6 +22,7 @@ _UNKNOWN = 1
 CODE_POINTS = 0x110000 - 0x800  # all of Unicode except the surrogates
 
 Symbols = Sequence[Any]  # a string, or token ids
+_Context = tuple[int, ...]
 
 
 class NgramModel(abc.ABC):
@@ -85,6 +86,8 @@ class KneserNey(NgramModel):
         # Of every n-gram its count; of every context its total, and what discounts take from it.
         self._count, self._total, self._kept_back = [none], [none], [none]
         self._discounts = [none]  # D(0), D1, D2, D3+ of every order
+        # Of every n-gram its count less the discount; where those of each context begin.
+        self._less, self._places = [none], [none]
         for n in range(1, self.order + 1):
             size = len(self._keys[n])
             if n == self.order:
@@ -99,6 +102,8 @@ class KneserNey(NgramModel):
             n_contexts = len(self._keys[n - 1]) if n > 1 else 1
             self._count.append(count)
             self._discounts.append(discounts)
+            self._less.append(count - discount)
+            self._places.append(np.searchsorted(context, np.arange(n_contexts + 1)))
             self._total.append(np.bincount(context, weights=count, minlength=n_contexts))
             self._kept_back.append(np.bincount(context, weights=discount, minlength=n_contexts))
 
@@ -108,7 +113,7 @@ class KneserNey(NgramModel):
         n_seen = self._width - 2
         # The 0-gram: every seen symbol and the unknown one are equally likely.
         p = np.full(len(ids), 1.0 / (n_seen + bool(self._unseen)))
-        for n, count, total, kept_back in self._counts(ids):
+        for n, _, count, total, kept_back in self._counts(ids):
             followed = total > 0
             divisor = np.where(followed, total, 1)
             discount = self._discounts[n][np.minimum(count, 3)]
@@ -116,22 +121,11 @@ class KneserNey(NgramModel):
         p = np.where(ids == _UNKNOWN, p / max(1, self._unseen), p)
         return p[self.order - 1 :]
 
-    def context_lengths(self, text: Symbols) -> np.ndarray:
-        """How many symbols before each one stand in the training texts too; int64 [len(text)].
+    def _counts(self, ids: np.ndarray) -> Iterator[tuple[int, Any, Any, Any, Any]]:
+        """Yields (n, the context's place, the n-gram's count, the context's total, what discounts
+        take from that) for every n up to the order, arrays of the n-grams that end at each symbol.
 
-        The longest such context of 0 to order - 1 symbols after which training has a symbol. It
-        depends on what stands before a symbol alone.
-        """
-        ids = self._ids(text)
-        longest = np.zeros(len(ids), np.int64)
-        for n, _, total, _ in self._counts(ids):
-            longest = np.where(total > 0, n - 1, longest)
-        at = np.arange(len(text))  # what pads the left of a text is no symbol of it
-        return np.minimum(longest[self.order - 1 :], at)
-
-    def _counts(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (n, the count of the n-gram that ends at each one, the total of its context, what
-        discounts take from that) for n from 1 to the order; 0 for what training does not have.
+        What training does not have has counts of 0, and a context that it does not have place -1.
         """
         gram = np.zeros(len(ids), dtype=np.int64)
         for n in range(1, self.order + 1):
@@ -143,7 +137,8 @@ class KneserNey(NgramModel):
             seen = known & (self._keys[n][place] == key)
             count = np.where(seen, self._count[n][place], 0)
             total = np.where(known, self._total[n][context], 0.0)
-            yield n, count, total, np.where(known, self._kept_back[n][context], 0.0)
+            kept_back = np.where(known, self._kept_back[n][context], 0.0)
+            yield n, np.where(known, context, -1), count, total, kept_back
             gram = np.where(seen, place, -1)
 
 
@@ -152,65 +147,123 @@ class Learner:
 
     It equals a model that is fitted anew before every symbol on the training texts and on what has
     been read, except that discounts stay those of training.
+
+    Args:
+      counts: False for a model that stays as it is.
     """
 
-    def __init__(self, model: KneserNey):
-        self._model, order = model, model.order
+    def __init__(self, model: KneserNey, *, counts: bool = True):
+        self._model, self._learns, order = model, counts, model.order
+        self._discount = [of.tolist() for of in model._discounts]
         self._new: dict[Any, int] = {}  # symbols that training does not have
-        # What comes to the model's own counts, by n-grams and by contexts.
-        self._count = [defaultdict[tuple[int, ...], int](int) for _ in range(order + 1)]
-        self._total = [defaultdict[tuple[int, ...], int](int) for _ in range(order + 1)]
-        self._kept_back = [defaultdict[tuple[int, ...], float](float) for _ in range(order + 1)]
+        # What comes to the model's own counts, by contexts: of the symbols after each, their counts
+        # and these less discounts; the totals, and what discounts take from those.
+        self._count = [defaultdict[_Context, dict[int, int]](dict) for _ in range(order + 1)]
+        self._gain = [defaultdict[_Context, dict[int, float]](dict) for _ in range(order + 1)]
+        self._total = [defaultdict[_Context, int](int) for _ in range(order + 1)]
+        self._kept_back = [defaultdict[_Context, float](float) for _ in range(order + 1)]
 
-    def read(self, text: Symbols) -> tuple[np.ndarray, np.ndarray]:
-        """(P(symbol | what was read before it), the lengths of known contexts), [len(text)] each.
-
-        Lengths are those of KneserNey.context_lengths, where what was read is known as well.
+    def read(self, text: Symbols) -> np.ndarray:
+        """P(symbol | what was read before it), float64 [len(text)].
 
         Texts are read one after another; each starts afresh, as those of training do.
         """
+        return np.fromiter((p for p, _ in self._read(text, None)), float, len(text))
+
+    def distributions(
+        self, text: Symbols, alphabet: Sequence[Any]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """As `read`; yields (P(symbol), P(each symbol of `alphabet`), float64 [alphabet]).
+
+        What is not in `alphabet` has what is missing from a sum of 1.
+        """
+        for p, row in self._read(text, alphabet):
+            assert row is not None
+            yield p, row
+
+    def _read(
+        self, text: Symbols, alphabet: Sequence[Any] | None
+    ) -> Iterator[tuple[float, np.ndarray | None]]:
+        """Yields (the probability of every symbol, the distribution over the alphabet if any)."""
         model, order = self._model, self._model.order
         ids = model._ids(text)
-        discounts = [list(map(float, of)) for of in model._discounts]
-        # [n][place]: (count of the n-gram, total of its context, what discounts take from that)
-        trained: list[list[tuple[int, float, float]]] = [[]]
+        # [n][place]: (context, count of the n-gram, total of its context, what discounts take)
+        trained: list[list[tuple[int, int, float, float]]] = [[]]
         for _, *values in model._counts(ids):
             trained.append(list(zip(*(value.tolist() for value in values), strict=True)))
-        own = ids.tolist()
-        p = np.empty(len(text))
-        longest = np.zeros(len(text), np.int64)
+        own, places = ids.tolist(), None
         for at, symbol in enumerate(text):
             i = at + order - 1
+            row = None
+            if alphabet is not None:
+                if places is None:  # also after a symbol that is new
+                    places = np.array([self._id(one) for one in alphabet], np.int64)
+                row = self._row([of[i][0] for of in trained[1:]], own[i + 1 - order : i])[places]
             unseen, symbols = model._unseen - len(self._new), model._width - 2 + len(self._new)
             share = 1.0 / (symbols + bool(unseen))
-            if own[i] == _UNKNOWN:
-                if symbol in self._new:
-                    own[i] = self._new[symbol]
-                else:
-                    share /= max(1, unseen)
-                    own[i] = self._new[symbol] = model._width + len(self._new)
-            grams = [tuple(own[i + 1 - n : i + 1]) for n in range(order + 1)]
+            if (found := self._id(symbol)) == _UNKNOWN:
+                share /= max(1, unseen)
             counts = [0]
             for n in range(1, order + 1):
-                gram, context = grams[n], grams[n][:-1]
-                count, total, kept_back = trained[n][i]
-                count += self._count[n].get(gram, 0)
+                context = tuple(own[i + 1 - n : i])
+                _, count, total, kept_back = trained[n][i]
+                count += self._count[n].get(context, {}).get(found, 0)
                 counts.append(count)
                 if total := total + self._total[n].get(context, 0):
                     kept_back += self._kept_back[n].get(context, 0.0)
                     share *= kept_back / total
-                    share += (count - discounts[n][min(count, 3)]) / total
-                    longest[at] = min(n - 1, at)
-            p[at] = share
-            for n in range(order, 0, -1):
-                gram, context, count = grams[n], grams[n][:-1], counts[n]
-                more, less = discounts[n][min(count + 1, 3)], discounts[n][min(count, 3)]
-                self._count[n][gram] += 1
-                self._total[n][context] += 1
-                self._kept_back[n][context] += more - less
-                if count:  # the shorter n-gram has this left neighbour already
-                    break
-        return p, longest
+                    share += self._less(n, count) / total
+            if self._learns:
+                if found == _UNKNOWN:
+                    found = self._new[symbol] = model._width + len(self._new)
+                    places = None
+                own[i] = found
+                self._count_in(own[i + 1 - order : i], found, counts)
+            yield share, row
+
+    def _count_in(self, before: list[int], symbol: int, counts: list[int]) -> None:
+        """Counts a symbol; `counts` are those of its n-grams so far, by n."""
+        for n in range(self._model.order, 0, -1):
+            context, count = tuple(before[len(before) + 1 - n :]), counts[n]
+            gain = self._less(n, count + 1) - self._less(n, count)
+            of, gains = self._count[n][context], self._gain[n][context]
+            of[symbol] = of.get(symbol, 0) + 1
+            gains[symbol] = gains.get(symbol, 0.0) + gain
+            self._total[n][context] += 1
+            self._kept_back[n][context] += 1 - gain
+            if count:  # the shorter n-gram has this left neighbour already
+                break
+
+    def _row(self, contexts: list[int], before: list[int]) -> np.ndarray:
+        """P(every symbol that has an id), and of each that has none P(_UNKNOWN); by id."""
+        model = self._model
+        unseen, symbols = model._unseen - len(self._new), model._width - 2 + len(self._new)
+        p = np.full(model._width + len(self._new), 1.0 / (symbols + bool(unseen)))
+        p[_UNKNOWN] /= max(1, unseen)
+        for n, place in enumerate(contexts, start=1):
+            context = tuple(before[len(before) + 1 - n :])
+            total = self._total[n].get(context, 0)
+            kept_back = self._kept_back[n].get(context, 0.0)
+            if place >= 0:
+                total += model._total[n][place]
+                kept_back += model._kept_back[n][place]
+            if not total:
+                continue
+            p *= kept_back / total
+            if place >= 0:
+                after = slice(*model._places[n][place : place + 2])
+                p[model._keys[n][after] % model._width] += model._less[n][after] / total
+            if gains := self._gain[n].get(context):
+                ids = np.fromiter(gains, np.int64, len(gains))
+                p[ids] += np.fromiter(gains.values(), float, len(gains)) / total
+        return p
+
+    def _id(self, symbol: Any) -> int:
+        return self._model._index.get(symbol) or self._new.get(symbol, _UNKNOWN)
+
+    def _less(self, n: int, count: int) -> float:
+        """A count less its discount."""
+        return count - self._discount[n][min(count, 3)]
 
 
 class Mixture(NgramModel):

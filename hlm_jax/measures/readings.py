@@ -1,18 +1,23 @@
-"""Texts as several models read them: what each of their tokens costs, and how sure the models were.
+"""Texts as several models read them: what each token costs, and what the models expected there.
 
 For models of one tokenizer, and an n-gram model of its tokens. `mixture` makes one model of them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey, Learner
+from hlm_jax.measures.pool import Predictions
+from hlm_jax.measures.rowfile import row_file
 from hlm_jax.measures.score import encode
 from hlm_jax.measures.weights import Nats
+
+EXPECTED = "what the models expect of these texts"
+_LEAST = 1e-9  # so that nothing is impossible
 
 
 class Member(Protocol):
@@ -28,99 +33,120 @@ class Member(Protocol):
     def adaptive_token_nats(self, sequences: list[list[int]], learning_rate: float) -> Nats:
         """The same of a model that goes on learning from what it has scored."""
 
-    def nats_and_entropy(
+    def log_probabilities(
         self, sequences: list[list[int]], learning_rate: float | None = None
-    ) -> tuple[Nats, Nats]:
-        """The nats of either, and the entropies in nats of the predictions."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The nats of either, and the logarithms of all probabilities, in parts of sequences."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What models say of the T tokens of a text.
+    """What models say of the T tokens, or characters, of a text.
 
     Attributes:
-      members: nats by each neural model, float32 [T] each.
-      entropy: mean over them of the entropies of their predictions, in nats, float32 [T]. That of
-        their mean prediction would need all of their distributions at once.
-      ngram: nats by the n-gram model, float64 [T].
-      lengths: of the contexts that the n-gram model knows (KneserNey.context_lengths), int64 [T].
-
-    The last three are empty where there is no n-gram model.
+      nats: by each neural model, then by n-gram models if there are any, float [T] each.
+      expected: by the same models. None where it was not asked for.
     """
 
-    members: Sequence[np.ndarray]
-    entropy: np.ndarray
-    ngram: np.ndarray
-    lengths: np.ndarray
+    nats: Sequence[np.ndarray]
+    expected: Predictions | None
 
 
 class Counts:
-    """An n-gram model of tokens. Its static probabilities of a text are computed once.
+    """An n-gram model of tokens.
 
     Args:
       tokenizer: that of the neural models.
       training: the texts that it is fitted on.
-
-    Attributes:
-      longest: the longest context that it looks at, in tokens.
     """
 
     def __init__(self, tokenizer: Any, training: Sequence[str]):
-        self._tokenizer = tokenizer
+        self._alphabet = range(tokenizer.vocab_size)
         tokens = [tokenizer.encode(text) for text in training]
-        self._model = KneserNey(tokens, alphabet_size=tokenizer.vocab_size)
-        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.longest = self._model.order - 1
+        self._model = KneserNey(tokens, alphabet_size=len(self._alphabet))
 
-    def of(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """(nats, KneserNey.context_lengths) of every token; float64 and int64 [T]."""
-        if text not in self._known:
-            ids = self._tokenizer.encode(text)
-            nats = -np.log(self._model.probabilities(ids))
-            self._known[text] = nats, self._model.context_lengths(ids)
-        return self._known[text]
+    def log_probabilities(
+        self, sequences: Sequence[Sequence[int]], *, learns: bool
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields (nats, natural logarithms of all probabilities [V]) of every token.
 
-    def learning(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """As `of`, of every text, by a model that counts what it has read of them in this order."""
-        learner = Learner(self._model)
-        found = (learner.read(self._tokenizer.encode(text)) for text in texts)
-        return [(-np.log(p), lengths) for p, lengths in found]
+        Of the tokens after the first one of a sequence, which separates chapters.
+
+        Args:
+          learns: whether it counts what it has read.
+        """
+        learner = Learner(self._model, counts=learns)
+        for ids in sequences:
+            for p, row in learner.distributions(ids[1:], self._alphabet):
+                yield -float(np.log(p)), np.log(row)
 
 
 def read(
     members: Sequence[Member],
     texts: Sequence[str],
     adaptive_rate: float | None = None,
+    *,
     counts: Counts | None = None,
+    expected: bool = False,
 ) -> list[Reading]:
     """Every text as the models read it, each from its own beginning, like a chapter.
 
     Args:
       adaptive_rate: learning rate of models that learn from what they have scored; None for models
         that stay as they are.
-      counts: the n-gram model; None for none. It counts what it has scored where the models learn.
+      counts: the n-gram model; None for none. Where the models learn, there is also one that counts
+        what it has scored.
+      expected: whether to keep what the models expected, in temporary files.
 
     Raises:
-      UserError: no member, different tokenizers, or an empty text.
+      UserError: no member, different tokenizers, or an empty text; no room for the files.
     """
-    sequences = encode(shared_tokenizer(members), texts)
-    if counts is None:
-        none = np.zeros(0)
+    tokenizer = shared_tokenizer(members)
+    sequences = encode(tokenizer, texts)
+    if not expected:
         if adaptive_rate is None:
             nats = [member.token_nats(sequences) for member in members]
         else:
             nats = [member.adaptive_token_nats(sequences, adaptive_rate) for member in members]
-        return [Reading(of, none, none, none) for of in zip(*nats, strict=True)]
-    found = [member.nats_and_entropy(sequences, adaptive_rate) for member in members]
-    if adaptive_rate is None:
-        counted = [counts.of(text) for text in texts]
-    else:
-        counted = counts.learning(texts)
-    readings = []
-    for i, (ngram, lengths) in enumerate(counted):
-        entropy = np.mean([entropies[i] for _, entropies in found], axis=0)
-        readings.append(Reading([nats[i] for nats, _ in found], entropy, ngram, lengths))
-    return readings
+        return [Reading(of, None) for of in zip(*nats, strict=True)]
+    ends = np.cumsum([len(ids) - 1 for ids in sequences])
+    width = tokenizer.vocab_size
+    models, costs = [], []
+    for member in members:
+        table_TV, cost_T, done = row_file(ends[-1], width, EXPECTED), np.zeros(ends[-1]), 0
+        for nats_T, rows_TV in member.log_probabilities(sequences, adaptive_rate):
+            part = slice(done, done := done + len(nats_T))
+            cost_T[part] = nats_T
+            table_TV[part] = rows_TV[:, :width]  # a model may have columns beyond the vocabulary
+        costs.append(np.split(cost_T, ends[:-1]))
+        models.append(np.split(table_TV, ends[:-1]))
+    if counts:
+        for learns in learning(adaptive_rate is not None):
+            table_TV, cost_T = row_file(ends[-1], width, EXPECTED), np.zeros(ends[-1])
+            for i, (cost, row_V) in enumerate(counts.log_probabilities(sequences, learns=learns)):
+                cost_T[i], table_TV[i] = cost, row_V
+            costs.append(np.split(cost_T, ends[:-1]))
+            models.append(np.split(table_TV, ends[:-1]))
+    return [
+        Reading(of, Predictions(expected_by, np.asarray(ids[1:])))
+        for of, expected_by, ids in zip(
+            zip(*costs, strict=True), zip(*models, strict=True), sequences, strict=True
+        )
+    ]
+
+
+def learning(adaptive: bool) -> tuple[bool, ...]:
+    """Of the n-gram models of a mixture, whether each counts what it has read.
+
+    Beside models that learn there are two. What one has learned is their difference, and a mixture
+    of powers weighs it by itself.
+    """
+    return (False, True) if adaptive else (False,)
+
+
+def with_rest(p: np.ndarray) -> np.ndarray:
+    """Natural logarithms of some symbols' probabilities [V] and of the rest's, [V + 1]."""
+    return np.log(np.maximum(np.append(p, 1 - p.sum()), _LEAST))
 
 
 def shared_tokenizer(members: Sequence[Member]) -> Any:

@@ -20,7 +20,7 @@ import optax
 from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
 from hlm_jax.model.gpt import GPT
-from hlm_jax.model.losses import entropies, token_losses
+from hlm_jax.model.losses import token_losses
 from hlm_jax.model.shape import Params
 
 _ADAM = optax.scale_by_adam(b1=0.0, b2=0.999)  # of adaptive evaluation
@@ -103,19 +103,23 @@ class Evaluator:
 
     def __init__(self, model: GPT, *, batch_size: int = 16):
         self.model, self.batch_size = model, batch_size
-        self._losses = jax.jit(self._window_losses, static_argnames="entropy")
+        self._losses = jax.jit(self._window_losses, static_argnames="rows")
         self._details = jax.jit(self._window_details, static_argnames=("size", "top"))
         self._adaptive_step = jax.jit(
-            self._score_and_learn, donate_argnums=(0, 1), static_argnames="entropy"
+            self._score_and_learn, donate_argnums=(0, 1), static_argnames="rows"
         )
 
     def _window_losses(
-        self, params: Params, inputs_BT: jax.Array, targets_BT: jax.Array, *, entropy: bool = False
+        self, params: Params, inputs_BT: jax.Array, targets_BT: jax.Array, *, rows: bool = False
     ) -> tuple[jax.Array, ...]:
-        """(nats of the targets,), with `entropy` also that of what was expected; [B, T] each."""
+        """(nats of the targets [B, T],), with `rows` also log-probabilities, float16 [B, T, V]."""
         logits_BTV, _ = self.model.apply({"params": params}, inputs_BT)
         nats_BT = token_losses(logits_BTV, targets_BT)
-        return (nats_BT, entropies(jax.lax.stop_gradient(logits_BTV))) if entropy else (nats_BT,)
+        if not rows:
+            return (nats_BT,)
+        logits_BTV = jax.lax.stop_gradient(logits_BTV).astype(jnp.float32)
+        least = float(jnp.finfo(jnp.float16).min)
+        return nats_BT, jnp.maximum(jax.nn.log_softmax(logits_BTV), least).astype(jnp.float16)
 
     def _window_details(
         self,
@@ -151,50 +155,56 @@ class Evaluator:
         Returns:
           One float32 array of len(sequence) - 1 per sequence.
         """
-        return self._read(params, sequences, entropy=False)[0]
+        jobs = self._windows(sequences)
+        found = [np.zeros(len(ids) - 1, np.float32) for ids in sequences]
 
-    def nats_and_entropy(
+        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array, ...]:
+            return self._losses(params, inputs_BT, targets_BT)
+
+        for batch, (nats_BT,) in self._batches(sequences, jobs, compute):
+            for row, (number, start, scored, end) in enumerate(batch):
+                found[number][scored:end] = nats_BT[row, scored - start : end - start]
+        return found
+
+    def log_probabilities(
         self,
         params: Params,
         sequences: Sequence[Sequence[int]],
         *,
         learning_rate: float | None = None,
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(nats, entropies), two lists as of token_nats, from one program.
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (nats, natural logarithms of all probabilities) of the next tokens of a sequence.
 
-        An entropy is that of the distribution that the token was drawn from, in nats.
+        float32 [n] and float16 [n, V]. The sequences come one after another, each without its first
+        token, and each in several parts. The nats are those of token_nats or adaptive_token_nats.
 
         Args:
           learning_rate: as adaptive_token_nats; None for a model that stays as it is.
         """
-        if learning_rate is None:
-            nats, entropy = self._read(params, sequences, entropy=True)
-        else:
-            nats, entropy = self._read_adaptively(params, sequences, learning_rate, entropy=True)
-        return nats, entropy
+        if learning_rate is not None:
+            windows = self._adaptive_windows(params, sequences, learning_rate, rows=True)
+            for _, values, part in windows:
+                nats_T, rows_TV = (np.asarray(of)[part] for of in values)
+                yield nats_T, rows_TV
+            return
 
-    def _read(
-        self, params: Params, sequences: Sequence[Sequence[int]], *, entropy: bool
-    ) -> list[list[np.ndarray]]:
-        """[nats of every sequence], or [nats, entropies]."""
+        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array, ...]:
+            return self._losses(params, inputs_BT, targets_BT, rows=True)
+
+        jobs = self._windows(sequences)
+        for batch, (nats_BT, rows_BTV) in self._batches(sequences, jobs, compute):
+            for row, (_, start, scored, end) in enumerate(batch):
+                part = slice(scored - start, end - start)
+                yield nats_BT[row, part], rows_BTV[row, part]
+
+    def _windows(self, sequences: Sequence[Sequence[int]]) -> list[_Job]:
+        """The sliding windows of all sequences, in their order."""
         block = self.model.cfg.block_size
-        jobs = [
+        return [
             (number, *window)
             for number, ids in enumerate(sequences)
             for window in sliding_windows(len(ids) - 1, block)
         ]
-        found = [
-            [np.zeros(len(ids) - 1, np.float32) for ids in sequences] for _ in range(1 + entropy)
-        ]
-
-        def compute(inputs_BT, targets_BT, _) -> tuple[jax.Array, ...]:
-            return self._losses(params, inputs_BT, targets_BT, entropy=entropy)
-
-        for batch, arrays in self._batches(sequences, jobs, compute):
-            for row, (number, start, scored, end) in enumerate(batch):
-                for into, values_BT in zip(found, arrays, strict=True):
-                    into[number][scored:end] = values_BT[row, scored - start : end - start]
-        return found
 
     def token_details(
         self,
@@ -286,28 +296,27 @@ class Evaluator:
         window. A window's new tokens are scored first, then one Adam step is taken on them, so no
         token is scored by weights that have seen it.
         """
-        return self._read_adaptively(params, sequences, learning_rate, entropy=False)[0]
+        parts: list[list[tuple[jax.Array, slice]]] = [[] for _ in sequences]
+        windows = self._adaptive_windows(params, sequences, learning_rate, rows=False)
+        for number, (nats_T,), part in windows:
+            parts[number].append((nats_T, part))
+        none = np.zeros(0, np.float32)
+        return [np.concatenate([none, *(np.asarray(of)[at] for of, at in some)]) for some in parts]
 
-    def _read_adaptively(
+    def _adaptive_windows(
         self,
         params: Params,
         sequences: Sequence[Sequence[int]],
         learning_rate: float,
         *,
-        entropy: bool,
-    ) -> list[list[np.ndarray]]:
-        """As `_read`."""
+        rows: bool,
+    ) -> Iterator[tuple[int, tuple[jax.Array, ...], slice]]:
+        """Yields (number of the sequence, Learner.read of a window, its part that is new)."""
         learner = Learner(self, params, learning_rate)
-        found: list[list[np.ndarray]] = [[] for _ in range(1 + entropy)]
-        for ids in sequences:
-            parts = []
-            for start, first, end in sliding_windows(len(ids) - 1, self.model.cfg.block_size):
-                values = learner.read(ids[start : end + 1], first - start, entropy=entropy)
-                parts.append((values, slice(first - start, end - start)))
-            for number, into in enumerate(found):
-                rows = [np.asarray(values[number])[part] for values, part in parts]
-                into.append(np.concatenate(rows or [np.zeros(0, np.float32)]))
-        return found
+        for number, start, first, end in self._windows(sequences):
+            window = sequences[number][start : end + 1]
+            values = learner.read(window, first - start, rows=rows)
+            yield number, values, slice(first - start, end - start)
 
     def _score_and_learn(
         self,
@@ -317,17 +326,15 @@ class Evaluator:
         new_T: jax.Array,
         learning_rate: jax.Array,
         *,
-        entropy: bool,
+        rows: bool,
     ):
-        """(params, state, _window_losses [T] each) after a step on the tokens where `new_T` is 1.
+        """(params, state, _window_losses of the row) after a step on the tokens where `new_T` is 1.
 
         The losses are those from before the step.
         """
 
         def loss(params):
-            found = self._window_losses(
-                params, window_L[None, :-1], window_L[None, 1:], entropy=entropy
-            )
+            found = self._window_losses(params, window_L[None, :-1], window_L[None, 1:], rows=rows)
             nats_T, *_ = values = tuple(values_BT[0] for values_BT in found)
             return (nats_T * new_T).sum() / new_T.sum(), values
 
@@ -357,12 +364,13 @@ class Learner:
         self._state = _ADAM.init(self.params)
 
     def read(
-        self, window: Sequence[int], first: int, *, entropy: bool = False
+        self, window: Sequence[int], first: int, *, rows: bool = False
     ) -> tuple[jax.Array, ...]:
         """The costs of a window, and then a step on its new tokens.
 
         Returns:
-          (nats,), with `entropy` also the entropies, float32 [block] each, from before the step.
+          (nats, float32 [block],), with `rows` also all log-probabilities, float16 [block, V], from
+          before the step.
 
         Args:
           window: 2 to block + 1 tokens.
@@ -374,7 +382,7 @@ class Learner:
         new_T = np.zeros(block, np.float32)
         new_T[first:predictions] = 1.0
         self.params, self._state, values = self._evaluator._adaptive_step(
-            self.params, self._state, window_L, new_T, self._learning_rate, entropy=entropy
+            self.params, self._state, window_L, new_T, self._learning_rate, rows=rows
         )
         return values
 

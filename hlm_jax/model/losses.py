@@ -1,4 +1,4 @@
-"""Cross-entropy of the next token, with a derivative written out, and entropy of a prediction."""
+"""Cross-entropy of the next token, with a derivative written out."""
 
 import jax
 import jax.numpy as jnp
@@ -54,14 +54,3 @@ def _backward(saved, grad_BT):
 
 
 _token_losses.defvjp(_forward, _backward)
-
-
-def entropies(logits_BTV: jax.Array) -> jax.Array:
-    """Of the distributions over the vocabulary, in nats, float32 [B, T].
-
-    Two sums over the vocabulary, and no further array of the logits' size is kept.
-    """
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    log_sum_BT = log_sum_exp(logits_BTV)
-    mean_BT = (jnp.exp(logits_BTV - log_sum_BT[..., None]) * logits_BTV).sum(axis=-1)
-    return log_sum_BT - mean_BT

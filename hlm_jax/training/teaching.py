@@ -5,15 +5,13 @@ window begins that it is made in. So teachers cost a run two readings of its boo
 starts, however many epochs it has, and a student's step costs little more than another.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hlm_jax.errors import UserError
+from hlm_jax.measures.rowfile import require_room, row_file
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.shape import Params
 
@@ -31,6 +29,9 @@ class Teaching:
       tokens: int32 [N], N >= block_size.
       block_size: tokens of a window, at most what every teacher reads.
 
+    Attributes:
+      n_bytes: size of the file.
+
     Raises:
       UserError: no room for the file.
     """
@@ -39,17 +40,7 @@ class Teaching:
         self._teachers, self._tokens, self._block = list(teachers), tokens, block_size
         self.vocab_size = self._teachers[0][0].cfg.vocab_size
         self._table: np.ndarray | None = None
-        try:
-            free = shutil.disk_usage(tempfile.gettempdir()).free
-        except OSError as error:
-            raise self._no_room(error.strerror) from error
-        if free < self.n_bytes:
-            raise self._no_room(f"{free / 1e9:.1f} GB are free")
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._tokens.size * self.vocab_size * 2
+        self.n_bytes = require_room(*self._shape)
 
     def read(self, stopped: Callable[[], bool] = lambda: False) -> bool:
         """Lets the teachers read the text; takes them minutes. Their weights are then given up.
@@ -63,18 +54,13 @@ class Teaching:
         Raises:
           UserError: no room for the file.
         """
-        try:
-            # Unnamed: it lives as long as it is mapped.
-            with tempfile.TemporaryFile() as file:
-                for rows in self._predictions():
-                    if stopped():
-                        return False
-                    file.write(rows.tobytes())
-                file.flush()
-                shape = len(self._tokens), self.vocab_size
-                self._table = np.memmap(file, np.float16, "r", shape=shape)
-        except OSError as error:
-            raise self._no_room(error.strerror) from error
+        table, done = row_file(*self._shape), 0
+        for rows in self._predictions():
+            if stopped():
+                return False
+            table[done : done + len(rows)] = rows
+            done += len(rows)
+        self._table = table
         self._teachers = []
         return True
 
@@ -89,6 +75,10 @@ class Teaching:
         for row, start in zip(out, starts, strict=True):
             row[:] = self._table[start : start + self._block] if start >= 0 else 0
         return out
+
+    @property
+    def _shape(self) -> tuple[int, int, str]:
+        return self._tokens.size, self.vocab_size, "what the teachers predict"
 
     def _predictions(self) -> Iterator[np.ndarray]:
         """The rows of the table in their order, some at a time."""
@@ -110,12 +100,6 @@ class Teaching:
             for start, rows in zip(some, np.asarray(predict(weights, windows)), strict=False):
                 yield rows[done - start :]
                 done = start + self._block
-
-    def _no_room(self, why: str | None) -> UserError:
-        return UserError(
-            f"what the teachers predict takes a temporary file of {self.n_bytes / 1e9:.1f} GB "
-            f"({why}): make room, or set the environment variable TMPDIR to a folder that has it"
-        )
 
 
 def mean_probabilities(

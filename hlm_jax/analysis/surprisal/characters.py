@@ -20,7 +20,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,9 +28,8 @@ from hlm_jax.analysis.surprisal.hypotheses import Node, Request, read_all
 from hlm_jax.analysis.surprisal.vocabulary import BYTES, Vocabulary
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
-from hlm_jax.measures import mixture
-from hlm_jax.measures.mixture import NgramMixture
-from hlm_jax.measures.score import Score
+from hlm_jax.measures.readings import EXPECTED, with_rest
+from hlm_jax.measures.rowfile import row_file
 
 BEAM, LEAST = 1, 1e-3
 
@@ -50,11 +48,14 @@ class CharacterScores:
         is merged, P(s) is at most 2**-bound + the sum of neglected * 2**-bound so far.
       rank: int64 [chars], 1 for the likeliest.
       entropy_bits: float64 [chars], of the next character; all that are spelt in bytes are one.
+      expected: natural logarithms of the probabilities of the characters of `alphabet`, and of all
+        the rest, before every character, float16 [chars, alphabet + 1], in a temporary file.
       top: for every character the likeliest (character, probability) before it is read, in falling
         order; "" is the end of the chapter, "\ufffd" any character that is spelt in bytes.
       read: how many tokens the model read.
 
-    `rank` and `entropy_bits` are empty where distributions were not asked for, `top` likewise.
+    `rank` and `entropy_bits` are empty where distributions were not asked for, `top` likewise;
+    `expected` where no alphabet was given.
     """
 
     bits: np.ndarray
@@ -63,6 +64,7 @@ class CharacterScores:
     bound: np.ndarray
     rank: np.ndarray
     entropy_bits: np.ndarray
+    expected: np.ndarray
     top: list[list[tuple[str, float]]]
     read: int
 
@@ -75,6 +77,7 @@ def character_scores(
     least: float = LEAST,
     distributions: bool = True,
     top: int = 0,
+    alphabet: Sequence[str] | None = None,
     adaptive_rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CharacterScores]:
@@ -90,11 +93,12 @@ def character_scores(
       least: the least fraction of P(s) that a hypothesis is followed for; 0 drops nothing.
       distributions: whether rank, entropy and top are computed as well.
       top: how many of the likeliest characters to list.
+      alphabet: characters of the vocabulary for which `expected` is kept.
       adaptive_rate: learning rate of a model that learns; None for one that stays as it is.
       progress: told (characters done, all characters).
 
     Raises:
-      UserError: an empty text, or an impossible number.
+      UserError: an empty text, or an impossible number; no room for temporary files.
     """
     if beam < 1 or not 0 <= least < 1 or top < 0:
         raise UserError(
@@ -107,7 +111,14 @@ def character_scores(
         model.tokenizer.encode(text)  # refuses what is not Unicode
     vocabulary = Vocabulary(model.tokenizer)
     distributions = distributions or top > 0
-    searches = [_Search(vocabulary, text, beam, least, distributions, top) for text in texts]
+    columns = np.array([vocabulary.number[char] for char in alphabet or ()], np.int64)
+    ends = np.cumsum([len(text) for text in texts])
+    width = 0 if alphabet is None else len(columns) + 1
+    table_TV = row_file(ends[-1] if len(ends) else 0, width, EXPECTED)
+    searches = [
+        _Search(vocabulary, text, beam, least, distributions, top, columns, expected)
+        for text, expected in zip(texts, np.split(table_TV, ends[:-1]), strict=False)
+    ]
     if adaptive_rate is None:
         read_all(model.model, model.device_params, vocabulary.tokens, searches, progress)
     else:
@@ -124,71 +135,6 @@ def character_scores(
             learning.finish(search.text)
             before += len(search.text)
     return [search.scores for search in searches]
-
-
-def evaluate(
-    models: Sequence[LanguageModel],
-    texts: Sequence[str],
-    *,
-    beam: int = BEAM,
-    ngram: NgramMixture | None = None,
-    adaptive_rate: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, list[Score]], dict[str, float]]:
-    """Scores of texts by the mean of the models' probabilities of characters.
-
-    Args:
-      models: their tokenizers may differ.
-      ngram: where given, a character n-gram model is mixed in as well.
-      adaptive_rate: where given, scores of models that learn as they read are computed as well.
-
-    Returns:
-      (scores as measures/mixture.evaluate_characters names them, means per character over all
-      models: `neglected`, `merged` and, of one model alone, `bound_bits_per_char`; of models that
-      stay as they are).
-
-    Raises:
-      UserError: as character_scores; also an n-gram mixture without validation texts.
-    """
-    validation = list(ngram.validation) if ngram else []
-
-    def read(some: Sequence[str], rate: float | None) -> list[list[CharacterScores]]:
-        return [
-            character_scores(
-                model,
-                some,
-                beam=beam,
-                distributions=False,
-                adaptive_rate=rate,
-                progress=progress,
-            )
-            for model in models
-        ]
-
-    def nats(found: list[list[CharacterScores]]) -> list[list[np.ndarray]]:
-        return [[math.log(2) * one.bits for one in of] for of in found]
-
-    # Side by side, and each once. A model that learns reads either list from its beginning.
-    every = [*texts, *(text for text in validation if text not in texts)]
-    read_of = [dict(zip(every, of, strict=True)) for of in read(every, None)]
-    static = [[of[text] for text in texts] for of in read_of]
-    other = [[of[text] for text in validation] for of in read_of]
-    common: dict[str, Any] = {"ngram": ngram}
-    ways = mixture.evaluate_characters(nats(static), texts, validation_nats=nats(other), **common)
-    if adaptive_rate is not None:
-        found = read(texts, adaptive_rate)
-        other = found if validation == list(texts) else read(validation, adaptive_rate)
-        ways |= mixture.evaluate_characters(
-            nats(found), texts, validation_nats=nats(other), adaptive=True, **common
-        )
-    own = [one for of in static for one in of]
-    sums = {
-        "neglected": [one.neglected.sum() for one in own],
-        "merged": [one.merged.sum() for one in own],
-    }
-    sums |= {"bound_bits_per_char": [one.bound[-1] for one in own]} if len(models) == 1 else {}
-    chars = len(models) * sum(map(len, texts))
-    return ways, {name: float(sum(values)) / chars for name, values in sums.items()}
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -251,12 +197,15 @@ class _Search:
         least: float,
         distributions: bool,
         top: int,
+        columns: np.ndarray,
+        expected: np.ndarray,
     ):
         self._vocabulary, self.text = vocabulary, text
         self._beam, self._least, self._distributions, self._top = beam, least, distributions, top
         self._active: list[_Hypothesis] = []
         self._step = _Step()
         self.size, self.done = len(text), 0
+        self._columns, self._expected = columns, expected
 
     def live(self) -> Iterable[Node]:
         """The nodes that may still get children."""
@@ -278,7 +227,11 @@ class _Search:
         yield from self._read(self._active)
         for i, char in enumerate(self.text):
             end = start + len(char.encode())
-            next_C = self._next_character(data, start) if self._distributions else None
+            next_C = np.zeros(0)
+            if self._distributions or self._expected.size:
+                next_C = self._next_character(data, start)
+            if self._expected.size:
+                self._expected[i] = with_rest(next_C[self._columns])
             self._step = step = _Step()
             self._cover(self._active, data, start, end)
             while step.inside:
@@ -296,14 +249,16 @@ class _Search:
             log_own += self._scale()
             yield from self._read(kept)
             read += len(kept)
-            if next_C is not None:
+            if self._distributions:
                 rank[i], entropy_bits[i] = self._place(next_C, char, 2 ** -bits[i])
                 top.append(self._likeliest(next_C))
             start, self.done = end, i + 1
         self._active, self._step = [], _Step()
         if not self._distributions:
             rank, entropy_bits = rank[:0], entropy_bits[:0]
-        self.scores = CharacterScores(bits, neglected, merged, bound, rank, entropy_bits, top, read)
+        self.scores = CharacterScores(
+            bits, neglected, merged, bound, rank, entropy_bits, self._expected, top, read
+        )
 
     def _read(self, hypotheses: list[_Hypothesis]) -> Generator[list[Request], list[Node], None]:
         if hypotheses:
