@@ -8,23 +8,19 @@ import dataclasses
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hlm_jax import config as configs
+from hlm_jax import signals
 from hlm_jax.book.corpus import difference
 from hlm_jax.errors import UserError
 from hlm_jax.training.progress import duration
 
-SIGNALS = [  # SIGHUP comes when a terminal closes. Windows has none.
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-]
 _PINS = hasattr(os, "sched_setaffinity")  # macOS cannot pin a process to cores
 _STEP = re.compile(rb"step (\d+)/(\d+)  ")  # as training.progress writes it
 _TAIL = 4096  # bytes of the log in which the newest step is looked for
@@ -142,10 +138,10 @@ def passing_on() -> Iterator[list[int] | None]:
       The signals that came, or None where nothing passes them on.
     """
     global _passed
-    if _passed is not None or threading.current_thread() is not threading.main_thread():
+    if _passed is not None:
         yield _passed
         return
-    came = _passed = []
+    came: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:
         came.append(number)
@@ -154,13 +150,15 @@ def passing_on() -> Iterator[list[int] | None]:
         for process in list(_running):
             process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    try:
-        yield came
-    finally:
-        _passed = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.handled(pass_on) as handles:
+        if not handles:
+            yield None
+            return
+        _passed = came
+        try:
+            yield came
+        finally:
+            _passed = None
 
 
 # --- one after another ---

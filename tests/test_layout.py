@@ -12,7 +12,7 @@ PACKAGE = REPO / "hlm_jax"
 # From the first to import to the last. A line may import the lines above it. Rooms that a bar
 # separates may not import each other; those with a comma may.
 ORDER = """
-errors, numbers, rules, keys, conflicts, config
+errors, numbers, signals, rules, keys, conflicts, config
 book | model
 measures
 completion, language_model

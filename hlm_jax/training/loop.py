@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
 
     Args:
       stop: `stop.request()` in another thread makes the run save and return. In the main thread
-        SIGTERM, SIGHUP and Ctrl-C do the same.
+        SIGTERM, SIGHUP and Ctrl-C do the same; an ignored SIGHUP, as under nohup, does not.
 
     Returns:
       What the evaluations showed, and the steps done.

@@ -4,38 +4,30 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hlm_jax import checkpoint
-
-# SIGHUP comes when a terminal closes. Windows has none.
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-]
+from hlm_jax import checkpoint, signals
 
 
 class StopRequest:
     """Notes the first SIGTERM, SIGHUP or Ctrl-C, so that the loop can save and leave.
 
-    A second Ctrl-C interrupts at once. Outside the main thread Python allows no signal handlers,
-    and none is set: there another thread calls `request`.
+    A second Ctrl-C interrupts at once. Outside the main thread no signal is noted: there another
+    thread calls `request`.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[int, Any] = {}
+        self._handlers = contextlib.ExitStack()
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._handlers.enter_context(signals.handled(self._note))
         return self
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
@@ -50,8 +42,7 @@ class StopRequest:
             print("\nstopping: saving a checkpoint …", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.close()
 
     def agreed(self, first: int, done: int, every_steps: int) -> bool:
         """Whether any process was asked to stop; all processes get the same answer.
