@@ -22,7 +22,7 @@ from hlm_jax import config as configs
 from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.splits import split_chapters
 from hlm_jax.errors import UserError
-from hlm_jax.process import FINISHED, Job, Say, seconds, train_all, write_text
+from hlm_jax.process import FINISHED, Job, Say, make_folder, seconds, train_all, write_text
 from hlm_jax.training.progress import say
 
 TABLE, NATS = "table.md", "nats.json"  # in the chain's folder, and in that of each link
@@ -86,14 +86,18 @@ def train_chain(
 
     Raises:
       UserError: before anything is trained: a config that makes no sense, names teachers or holds
-        no validation chapters out, or another config or book than `workdir` was begun with, or
-        damaged scores of a finished link. Later: a training that failed or was asked to stop.
+        no validation chapters out; more configs than links; a `workdir` that is a file, holds a run
+        or was begun with another config or book; damaged scores of a finished link. Later: a
+        training that failed or was asked to stop.
     """
     workdir = Path(workdir).expanduser()
     jobs = plan(files, overrides, links=links, workdir=workdir)
     resolved = configs.load_config(jobs[0].config, jobs[0].words)
     book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
+    if (workdir / "config.json").exists():
+        raise UserError(f"{workdir} holds one run, not a chain: use another --workdir")
+    make_folder(workdir)
     kept = {folder: _read(folder / NATS) for folder in _scored_before(workdir, jobs)}
     finished = 0  # links from the first on, which table.md may have already
     while _is_finished(folder := _folder(workdir, finished + 1)) and (
@@ -150,6 +154,11 @@ def plan(files: Sequence[str], overrides: Sequence[str], *, links: int, workdir:
                 f"{files[0]} and {file} differ in {', '.join(changed)}, which all links have in "
                 f"common: set {' and '.join(f'--config.{key}' for key in changed)}"
             )
+    if links < len(files):
+        raise UserError(
+            f"{len(files)} configs take turns, which needs --links {len(files)} or more, not "
+            f"{links}: give more links or fewer configs"
+        )
     if "," in str(workdir):
         raise UserError(f"{workdir} has a comma, which separates teachers: use another --workdir")
     jobs: list[Job] = []

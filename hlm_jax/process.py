@@ -66,7 +66,7 @@ def train(
         raise UserError(asked_to_stop)
     words = ["--config", config, "--workdir", str(folder)]
     words += [f"--config.{word}" for word in overrides]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     log = folder / "log.txt"
     before = log.stat().st_size if log.exists() else 0
     began = time.monotonic()
@@ -223,15 +223,29 @@ def train_all(
             after(job)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made a folder ({error.strerror}): use another --workdir"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all; makes its folder.
 
     Raises:
       UserError: it cannot be written.
     """
+    make_folder(path.parent)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
@@ -284,13 +298,21 @@ class _Clock:
         # The first training may go on from a step that only its first report tells.
         resumed = bool(waiting) and (waiting[0].folder / "checkpoints").exists()
         self._first = None if resumed else (time.monotonic(), float(self.done))
+        self._last = self._first
 
     def left(self, part: float) -> str:
-        """ "; 12 min left" where something was measured; `part` of the training now running."""
+        """ "; 12 min left" where the pace is known; `part` of the training now running.
+
+        The pace is that until the newest step that a training has logged. Until its next one the
+        time counts down; once it is over nothing is said.
+        """
         now, progress = time.monotonic(), self.done + part
         if self._first is None:
             self._first = now, progress
-        began, first = self._first
-        if not first < progress < self._total:
+        if self._last is None or progress > self._last[1]:
+            self._last = now, progress
+        (began, first), (seen, last) = self._first, self._last
+        if not first < last < self._total:
             return ""
-        return f"; {duration((now - began) / (progress - first) * (self._total - progress))} left"
+        left = (seen - began) / (last - first) * (self._total - last) - (now - seen)
+        return f"; {duration(left)} left" if left > 0 else ""

@@ -41,7 +41,8 @@ def main() -> None:
     add(
         "--learn_weights",
         action="store_true",
-        help="also a log-linear mixture of the runs",
+        help="also a log-linear mixture: probabilities to powers that validation gives, in the "
+        "order of the runs; of one run, its temperature",
     )
     add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
     add("--exact", action="store_true", help="also by characters, summed over all segmentations")
@@ -55,8 +56,6 @@ def main() -> None:
         parser.error("--adaptive_rate is for --adaptive")
     if args.beam is not None and not args.exact:
         parser.error("--beam is for --exact")
-    if args.learn_weights and len(args.ensemble) + bool(args.workdir) < 2:
-        parser.error("--learn_weights is for several runs: name them with --ensemble")
     with cli.command("evaluate"):
         evaluate(args)
 
@@ -70,6 +69,9 @@ def evaluate(args) -> None:
     places[:0] = [(args.workdir, args.step)] if args.workdir else []
     runs = [load_run(workdir, step, args.corpus) for workdir, step in places]
     run = runs[0]
+    opened = [(shown(run.workdir), run.step) for run in runs]
+    for workdir, step in dict.fromkeys(one for one in opened if opened.count(one) > 1):
+        cli.note(f"step {step} of {workdir} is named more than once: it counts as often")
     for origin in filter(None, (run.origin for run in runs)):
         cli.note(f"the run {origin}")
     chapters = run.read_chapters(split=args.split, text=args.text)
@@ -96,7 +98,7 @@ def evaluate(args) -> None:
     learning_rate = 5e-5 if args.adaptive_rate is None else args.adaptive_rate
     rate = learning_rate if args.adaptive else None
     beam = 1 if args.beam is None else args.beam
-    ways: dict[str, Any] = {}
+    ways: dict[str, mixture.Way] = {}
     about: dict[str, float] = {}
     if by_tokens:
         ways = mixture.evaluate(runs, texts, adaptive_rate=rate, ngram=ngram, learn_on=learn_on)
@@ -120,7 +122,10 @@ def evaluate(args) -> None:
         by = mixture.character_figures if "exact" in way else mixture.figures
         return by(total(scores), *(reference.baselines(texts) if reference else (None, None)))
 
-    also = {way: row(way, scores, texts) for way, scores in ways.items()}
+    also = {name: row(name, way.scores, texts) for name, way in ways.items()}
+    for name, way in ways.items():
+        if way.weights:
+            also[name] |= {"weights": list(way.weights), "cross_fitted": way.cross_fitted}
     also |= {"exact": also["exact"] | about} if args.exact else {}
     out: dict[str, Any] = {
         "workdir": shown(run.workdir),
@@ -141,8 +146,9 @@ def evaluate(args) -> None:
     if args.per_chapter:
         for i, chapter in enumerate(chapters):
             place = {"number": chapter.number, "heading": shown(chapter.heading)}
-            more = {"exact_bits_per_char": ways["exact"][i].bits_per_char} if args.exact else {}
-            rows.append(place | row(first, [ways[first][i]], [chapter.text]) | more)
+            exactly = ways["exact"].scores[i].bits_per_char if args.exact else None
+            more = {"exact_bits_per_char": exactly} if args.exact else {}
+            rows.append(place | row(first, [ways[first].scores[i]], [chapter.text]) | more)
         out["chapters"] = rows
     if args.json:
         print(json.dumps(out, ensure_ascii=False))
@@ -150,8 +156,8 @@ def evaluate(args) -> None:
     of = f"mean of {len(runs)} runs" if len(runs) > 1 else f"step {run.step}"
     of += f", {first}" if first else ""
     print(f"{out['text']}, {of}: {mixture.describe(out)}")
-    for way, figures in also.items():
-        print(f"  {way}: {mixture.describe(figures)}")
+    for name, figures in also.items():
+        print(f"  {ways[name].name(name)}: {mixture.describe(figures)}")
     for one in rows:
         print(f"  {one['number']:4d}  {mixture.describe(one)}  {one['heading']}")
 

@@ -318,9 +318,9 @@ def test_characters_of_models_and_ngrams_are_a_log_linear_mixture(adaptive):
         models[0].setdefault(char, 1e-9)
         models[1].setdefault(char, 1e-9)
         found = ways(char)
-        for way, (score,) in found.items():
-            costs.setdefault(way.split(" (")[0], {})[char] = np.exp(-score.nats)
-    assert list(costs) == [first, f"{first} + log-linear weights", f"{first} + character 5-gram"]
+        for name, way in found.items():
+            costs.setdefault(name, {})[char] = np.exp(-way.scores[0].nats)
+    assert list(costs) == [first, f"{first} + log-linear", f"{first} + character 5-gram"]
     assert costs[first]["a"] == pytest.approx(0.3)
     counts = KneserNey(ngram.training).probabilities
     weights = fit_weights([of.expected for of in other])
@@ -331,7 +331,7 @@ def test_characters_of_models_and_ngrams_are_a_log_linear_mixture(adaptive):
     ]
     pooled = p[0] ** weights[0] * p[1] ** weights[1]
     pooled /= pooled.sum()
-    name = f"{first} + log-linear weights"
+    name = f"{first} + log-linear"
     assert costs[name]["a"] == pytest.approx(pooled[0], rel=2e-3)
     assert costs[name]["b"] == pytest.approx(pooled[1], rel=2e-3)
     # Of the rest, a character has the mean of its parts of the models' rests.
@@ -368,11 +368,12 @@ def test_exact_scores_of_models_and_an_ngram_model_are_a_distribution(models):
         ways, about = exact.evaluate(
             members, [text[:-1], text], ngram=ngram, learn_on=validation, adaptive_rate=0.01
         )
-        for way, (before, whole) in ways.items():
-            costs.setdefault(way.split(" (")[0], []).append(np.exp(before.nats - whole.nats))
+        for name, way in ways.items():
+            before, whole = way.scores
+            costs.setdefault(name, []).append(np.exp(before.nats - whole.nats))
         assert set(about) == {"neglected", "merged"}
     firsts = "exact", "adaptive exact"
-    more = "", " + log-linear weights", " + character 5-gram"
+    more = "", " + log-linear", " + character 5-gram"
     assert list(costs) == [first + word for first in firsts for word in more]
     for way, p in costs.items():
         if not way.startswith("adaptive"):  # such a model has read the first text of the two

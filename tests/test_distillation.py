@@ -139,7 +139,14 @@ def test_what_makes_no_chain_is_refused_before_anything_is_written(
         assert "a,b has a comma" in refusal(words, links=links, workdir=tmp_path / "a,b")
     assert "--links must be at least 1, not 0" in refusal(words, links=0, workdir=tmp_path / "n")
     assert "unknown config key" in refusal([*words, "no.key=2"], **new)
+    run = {"links": 2, "workdir": workdir / "link-1"}
+    assert "link-1 holds one run, not a chain: use another" in refusal(words, **run)
+    assert not list(run["workdir"].glob("link-*"))
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for name in ("file", "file/under"):
+        found = refusal(words, links=2, workdir=tmp_path / name)
+        assert f"{name} cannot be made a folder (" in found
 
 
 @pytest.fixture
@@ -254,4 +261,6 @@ def test_models_of_two_kinds_take_turns(words, tmp_path, monkeypatch):
         key = line.split()[0].removeprefix("config.")
         some = [word for word in words if not word.startswith(key)]
         with pytest.raises(UserError, match=f"differ in {key}, which all links have in common"):
-            distillation.plan([BASE, str(other)], some, links=1, workdir=workdir)
+            distillation.plan([BASE, str(other)], some, links=2, workdir=workdir)
+    with pytest.raises(UserError, match="2 configs take turns, which needs --links 2 or more"):
+        distillation.plan(files, words, links=1, workdir=workdir)

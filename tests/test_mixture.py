@@ -116,22 +116,41 @@ def test_an_ensemble_averages_probabilities(members):
 def test_every_way_of_scoring_has_its_name(members):
     ngram = NgramMixture(training=["abcabcabc"] * 9, validation=TEXTS)
     ways = mixture.evaluate(members[:1], TEXTS, adaptive_rate=0.01, ngram=ngram)
-    plain, adaptive, mixed, both = ways
-    assert (plain, adaptive) == ("", "adaptive")
-    weights = r"log-linear weights -?\d\.\d{3}, -?\d\.\d{3}"
-    assert re.fullmatch(rf"n-gram of tokens \({weights}, cross-fitted\)", mixed)
-    three = weights + r", -?\d\.\d{3}"  # also of an n-gram model that learns
-    assert re.fullmatch(rf"adaptive \+ n-gram of tokens \({three}, cross-fitted\)", both)
-    for scores in ways.values():
-        assert [(score.tokens, score.chars) for score in scores] == [(15, 15), (6, 6)]
+    weights = {"n-gram of tokens": 2, "adaptive + n-gram of tokens": 3}  # one of them learns
+    assert list(ways) == ["", "adaptive", *weights]
+    for name, way in ways.items():
+        assert [(score.tokens, score.chars) for score in way.scores] == [(15, 15), (6, 6)]
+        assert len(way.weights) == weights.get(name, 0)
+        assert way.cross_fitted == (name in weights)
+        number = r"-?\d\.\d{3}, "
+        shown = rf" \(weights ({number}){{{len(way.weights)}}}cross-fitted\)"
+        assert re.fullmatch(re.escape(name) + shown * bool(way.weights), way.name(name))
     # Here an n-gram model knows more than random weights do.
-    assert ways[mixed][0].nats < ways[""][0].nats
+    mixed = ways["n-gram of tokens"]
+    assert mixed.scores[0].nats < ways[""].scores[0].nats
     # The weights are fitted on the validation texts, not on those to score.
     other = dataclasses.replace(ngram, validation=["zzzzzzzzzz"])
-    names = list(mixture.evaluate(members[:1], TEXTS, ngram=other))
-    assert re.fullmatch(rf"n-gram of tokens \({weights}\)", names[1])
-    assert names[1][:-1] not in mixed
+    way = mixture.evaluate(members[:1], TEXTS, ngram=other)["n-gram of tokens"]
+    assert not way.cross_fitted
+    assert way.weights != pytest.approx(mixed.weights, rel=0.01)
+    assert way.name("a") == f"a (weights {way.weights[0]:.3f}, {way.weights[1]:.3f})"
     assert list(mixture.evaluate(members[:1], TEXTS)) == [""]
+
+
+def test_one_model_has_a_temperature(members):
+    """A power of its probabilities, without other models; random weights are too sure."""
+    ways = mixture.evaluate(members[:1], TEXTS, learn_on=["zyxcbazyxcba"])
+    way, plain = ways["log-linear"], ways[""]
+    (weight,) = way.weights
+    assert 0 < weight < 0.9
+    for i, (own, nats) in enumerate(
+        zip(read(members[:1], TEXTS, expected=True), way.scores, strict=True)
+    ):
+        rows = weight * own.expected.rows[0].astype(float)
+        p = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
+        by_hand = -np.log(p[np.arange(len(p)), own.expected.symbols]).sum()
+        assert nats.nats == pytest.approx(by_hand, rel=1e-3)
+        assert nats.nats < plain.scores[i].nats
 
 
 def test_an_ngram_model_learns_where_the_models_learn():
@@ -172,20 +191,20 @@ def test_weights_join_every_way(members):
     ngram = NgramMixture(training=["abcabcabc"] * 9, validation=TEXTS)
     named = {"adaptive_rate": 0.01, "ngram": ngram, "learn_on": TEXTS}
     ways = mixture.evaluate(members, ["xyzxyz"], **named)
-    assert [re.sub(r" ?\(.*", "", name) for name in ways] == [
+    assert list(ways) == [
         "",
         "adaptive",
-        "log-linear weights",
-        "adaptive + log-linear weights",
+        "log-linear",
+        "adaptive + log-linear",
         "n-gram of tokens",
         "adaptive + n-gram of tokens",
     ]
-    name = list(ways)[2]
+    way = ways["log-linear"]
     validation = [one.expected for one in read(members, TEXTS, expected=True)]
     (own,) = read(members, ["xyzxyz"], expected=True)
     weights = fit_weights(validation)
-    assert name == f"log-linear weights ({weights[0]:.3f}, {weights[1]:.3f})"
-    assert ways[name][0].nats == pytest.approx(pooled_nats(own.expected, weights).sum(), rel=1e-6)
+    assert way.weights == pytest.approx(weights, abs=1e-4)
+    assert way.scores[0].nats == pytest.approx(pooled_nats(own.expected, weights).sum(), rel=1e-6)
 
 
 @pytest.mark.parametrize("scored", [0, 1, 2])
@@ -201,11 +220,11 @@ def test_weights_for_a_validation_text_never_see_it(members, scored):
     def costs(validation):
         ngram = NgramMixture(training, validation)
         ways = mixture.evaluate(members, texts, ngram=ngram, learn_on=validation)
-        return {name.split(" (")[0]: of[scored] for name, of in ways.items()}
+        return {name: way.scores[scored] for name, way in ways.items()}
 
     own, replaced = costs(texts), costs([t for i, t in enumerate(texts) if i != scored])
     seen = costs(other)
-    for name in ("log-linear weights", "n-gram of tokens"):
+    for name in ("log-linear", "n-gram of tokens"):
         assert own[name].nats == pytest.approx(replaced[name].nats, rel=1e-6)
         assert own[name].nats != pytest.approx(seen[name].nats, rel=1e-4)
     assert fitting_texts(texts[scored], texts) == tuple(i for i in range(3) if i != scored)

@@ -88,3 +88,15 @@ def test_a_sweep_that_is_stopped_while_it_scores_says_so(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the sweep was asked to stop"):
         sweep.run(["a", "b", "c"], tmp_path, at_once=1, report=lambda row: seen.append(row["name"]))
     assert seen == ["a"]
+
+
+def test_the_time_left_counts_down_between_two_steps(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    jobs = [process.Job(name, tmp_path / name, "a.py", ()) for name in "ab"]
+    clock, said = process._Clock(jobs), []
+    for seconds, part in ((60, 0.25), (120, 0.25), (600, 0.25), (1200, 0.5)):
+        now[0] = seconds
+        said.append(clock.left(part))
+    # 60 s for an eighth of all; no step is seen for longer than that gave; a quarter after 1200 s.
+    assert said == ["; 7 min left", "; 6 min left", "", "; 60 min left"]

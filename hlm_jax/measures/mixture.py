@@ -45,6 +45,29 @@ class NgramMixture:
     validation: Sequence[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way of scoring texts.
+
+    Attributes:
+      scores: one a text.
+      weights: of a log-linear mixture, in the order of its models, n-gram models last; means over
+        the texts where they are cross-fitted. None of other ways.
+      cross_fitted: whether weights for a text were fitted without it, on the other texts.
+    """
+
+    scores: list[Score]
+    weights: tuple[float, ...] = ()
+    cross_fitted: bool = False
+
+    def name(self, way: str) -> str:
+        """The way as a line names it: "log-linear (weights 0.400, 0.600, cross-fitted)"."""
+        if not self.weights:
+            return way
+        words = [f"{weight:.3f}" for weight in self.weights]
+        return f"{way} (weights {', '.join(words + ['cross-fitted'] * self.cross_fitted)})"
+
+
 def mix(nats: Sequence[Nats], weights: Sequence[float] | np.ndarray) -> Nats:
     """Nats of a mixture: the weighted mean of the probabilities that models give to every token.
 
@@ -92,8 +115,8 @@ def evaluate(
     adaptive_rate: float | None = None,
     ngram: NgramMixture | None = None,
     learn_on: Sequence[str] | None = None,
-) -> dict[str, list[Score]]:
-    """Scores of every text, one list for each way of scoring.
+) -> dict[str, Way]:
+    """Scores of every text, by every way of scoring.
 
     Weights are fitted on validation texts. Those for a text are fitted on the validation texts
     without it (cross-fitting), so a validation chapter is scored by weights that have not seen it.
@@ -106,13 +129,12 @@ def evaluate(
         members and an n-gram model of tokens as well. With adaptive scores there is a second one,
         which counts what it has read, text after text.
       learn_on: validation texts; where given, plain and adaptive scores are computed by a
-        log-linear mixture of the members as well.
+        log-linear mixture of the members as well. Of one member it is a power of its probabilities,
+        its temperature.
 
     Returns:
-      {name: scores}: "" for the mean of the probabilities, "adaptive", "log-linear weights (0.400,
-      0.600)", "n-gram of tokens (log-linear weights 0.300, 0.400, 0.350)", where those of n-gram
-      models come last, and "adaptive + " these. "cross-fitted" stands in a name where a text is
-      among the validation texts; then the weights named are means over the texts.
+      The ways by name: "" for the mean of the probabilities, "adaptive", "log-linear", "n-gram of
+      tokens", and "adaptive + " these two.
 
     Raises:
       UserError: as ensemble_nats; also validation texts that are missing, or no others than a text;
@@ -122,23 +144,20 @@ def evaluate(
     fits = bool(validation)
     counts = Counts(shared_tokenizer(members), ngram.training) if ngram else None
     rows = [fitting_texts(text, validation) for text in texts]
-    found: list[dict[str, Nats]] = [{}, {}, {}]  # in the order in which they are returned
+    found: list[dict[str, Way]] = [{}, {}, {}]  # in the order in which they are returned
     for way, rate in {"": None, "adaptive": adaptive_rate}.items():
         if way and rate is None:
             continue
         own = read(members, texts, rate, counts=counts, expected=fits)
         same = validation == list(texts)
         other = own if same else read(members, validation, rate, counts=counts, expected=fits)
-        found[0][way] = [_mean(one, len(members)) for one in own]
+        found[0][way] = Way(scores([_mean(one, len(members)) for one in own], texts))
         if learn_on is not None:
-            words, nats = _pooled(own, other, rows, len(members))
-            found[1][_joined(way, f"log-linear weights ({words})")] = nats
+            found[1][_joined(way, "log-linear")] = _pooled(own, other, rows, texts, len(members))
         if counts:
-            words, nats = _pooled(own, other, rows)
-            found[2][_joined(way, f"n-gram of tokens (log-linear weights {words})")] = nats
+            found[2][_joined(way, "n-gram of tokens")] = _pooled(own, other, rows, texts)
         del own, other  # their files, before further ones are written
-    ways = found[0] | found[1] | found[2]
-    return {way: scores(values, texts) for way, values in ways.items()}
+    return found[0] | found[1] | found[2]
 
 
 def fitted_on(
@@ -183,7 +202,7 @@ def evaluate_characters(
     learn: bool = False,
     ngram: NgramMixture | None = None,
     adaptive: bool = False,
-) -> dict[str, list[Score]]:
+) -> dict[str, Way]:
     """As `evaluate`, by characters. The models' tokenizers may differ.
 
     Args:
@@ -196,24 +215,21 @@ def evaluate_characters(
         n-gram model counts what it has read, too, text after text.
 
     Returns:
-      {name: scores}: "exact", "exact + log-linear weights (0.400, 0.600)", "exact + character
-      5-gram (log-linear weights 0.300, 0.400, 0.350)"; "adaptive exact" and so on of models that
-      learned. A score's tokens are characters.
+      The ways by name: "exact", "exact + log-linear", "exact + character 5-gram"; "adaptive exact"
+      and so on of models that learned. A score's tokens are characters.
     """
     models, first = len(own[0].nats), "adaptive exact" if adaptive else "exact"
-    ways = {first: [_mean(one, models) for one in own]}
+    ways = {first: Way(scores([_mean(one, models) for one in own], texts))}
     rows = [fitting_texts(text, validation) for text in texts]
     if learn:
-        words, nats = _pooled(own, other, rows, models)
-        ways[f"{first} + log-linear weights ({words})"] = nats
+        ways[f"{first} + log-linear"] = _pooled(own, other, rows, texts, models)
     if ngram is not None:
         model = KneserNey(ngram.training)
         same = list(validation) == list(texts)
         own = _with_ngram(model, own, texts, alphabet, adaptive=adaptive)
         other = own if same else _with_ngram(model, other, validation, alphabet, adaptive=adaptive)
-        words, nats = _pooled(own, other, rows)
-        ways[f"{first} + character {model.order}-gram (log-linear weights {words})"] = nats
-    return {way: scores(values, texts) for way, values in ways.items()}
+        ways[f"{first} + character {model.order}-gram"] = _pooled(own, other, rows, texts)
+    return ways
 
 
 def _with_ngram(
@@ -298,23 +314,24 @@ def _pooled(
     own: Sequence[Reading],
     other: Sequence[Reading],
     rows: Sequence[tuple[int, ...]],
+    texts: Sequence[str],
     models: int | None = None,
-) -> tuple[str, Nats]:
-    """(the weights of the first models, or all, as a name shows them, the nats of every text).
+) -> Way:
+    """A log-linear mixture of the first models, or of all.
 
     Args:
-      own, other: the texts to score and the validation texts.
+      own, other: the texts to score and the validation texts, as the models read them.
       rows: for every text `fitting_texts`.
+      texts: the texts to score.
     """
     weights = {row: fit_weights([_expected(other[i], models) for i in row]) for row in set(rows)}
     nats = []
     for one, row in zip(own, rows, strict=True):
         expected = _expected(one, models)
         nats.append(pooled_nats(expected, weights[row]) + _within_rest(one.nats[:models], expected))
-    means = np.mean([weights[row] for row in rows], axis=0).round(3) + 0.0  # without a -0
-    words = [f"{weight:.3f}" for weight in means]
-    words += ["cross-fitted"] if any(len(row) < len(other) for row in rows) else []
-    return ", ".join(words), nats
+    means = np.mean([weights[row] for row in rows], axis=0).round(4) + 0.0  # without a -0
+    cross_fitted = any(len(row) < len(other) for row in rows)
+    return Way(scores(nats, texts), tuple(map(float, means)), cross_fitted)
 
 
 def _expected(one: Reading, models: int | None) -> Predictions:

@@ -100,11 +100,10 @@ def character_scores(
     Raises:
       UserError: an empty text, or an impossible number; no room for temporary files.
     """
-    if beam < 1 or not 0 <= least < 1 or top < 0:
-        raise UserError(
-            f"beam must be at least 1, least in [0, 1) and top at least 0, not {beam}, {least}, "
-            f"{top}"
-        )
+    if beam < 1:
+        raise UserError(f"beam must be at least 1, not {beam}")
+    if not 0 <= least < 1 or top < 0:
+        raise UserError(f"least must be in [0, 1) and top at least 0, not {least} and {top}")
     for number, text in enumerate(texts, start=1):
         if not text:
             raise UserError(f"text {number} is empty: give at least one character to score")

@@ -10,10 +10,9 @@ from hlm_jax.analysis.surprisal.characters import BEAM, CharacterScores, charact
 from hlm_jax.analysis.surprisal.vocabulary import BYTES, END, Vocabulary
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
-from hlm_jax.measures.mixture import NgramMixture
+from hlm_jax.measures.mixture import NgramMixture, Way
 from hlm_jax.measures.pool import Predictions
 from hlm_jax.measures.readings import Reading
-from hlm_jax.measures.score import Score
 
 
 def evaluate(
@@ -25,7 +24,7 @@ def evaluate(
     learn_on: Sequence[str] | None = None,
     adaptive_rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, list[Score]], dict[str, float]]:
+) -> tuple[dict[str, Way], dict[str, float]]:
     """Scores of texts by characters: of the mean of the models' probabilities, and of mixtures.
 
     Args:
@@ -35,7 +34,7 @@ def evaluate(
       adaptive_rate: where given, scores of models that learn as they read are computed as well.
 
     Returns:
-      (scores as measures/mixture.evaluate_characters names them, means per character over all
+      (the ways of measures/mixture.evaluate_characters, means per character over all
       models: `neglected`, `merged` and, of one model alone, `bound_bits_per_char`; of models that
       stay as they are).
 
