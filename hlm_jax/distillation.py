@@ -92,11 +92,12 @@ def train_chain(
     """
     workdir = Path(workdir).expanduser()
     jobs = plan(files, overrides, links=links, workdir=workdir)
+    a_run = all((workdir / name).exists() for name in ("config.json", "corpus.json"))
+    if a_run and not jobs[0].folder.exists():
+        raise UserError(f"{workdir} holds one run, not a chain: use another --workdir")
     resolved = configs.load_config(jobs[0].config, jobs[0].words)
     book = load_corpus(**configs.book_arguments(resolved))
     split_chapters(book.chapters, **resolved.split)
-    if (workdir / "config.json").exists():
-        raise UserError(f"{workdir} holds one run, not a chain: use another --workdir")
     make_folder(workdir)
     kept = {folder: _read(folder / NATS) for folder in _scored_before(workdir, jobs)}
     finished = 0  # links from the first on, which table.md may have already
@@ -135,6 +136,11 @@ def plan(files: Sequence[str], overrides: Sequence[str], *, links: int, workdir:
     """
     if links < 1:
         raise UserError(f"--links must be at least 1, not {links}")
+    if links < len(files):
+        raise UserError(
+            f"--links {links} leaves some of the {len(files)} configs out: give more links or "
+            "fewer configs"
+        )
     resolved = [configs.load_config(file, overrides) for file in files]
     for config in resolved:
         if config.train.teachers:
@@ -154,11 +160,6 @@ def plan(files: Sequence[str], overrides: Sequence[str], *, links: int, workdir:
                 f"{files[0]} and {file} differ in {', '.join(changed)}, which all links have in "
                 f"common: set {' and '.join(f'--config.{key}' for key in changed)}"
             )
-    if links < len(files):
-        raise UserError(
-            f"{len(files)} configs take turns, which needs --links {len(files)} or more, not "
-            f"{links}: give more links or fewer configs"
-        )
     if "," in str(workdir):
         raise UserError(f"{workdir} has a comma, which separates teachers: use another --workdir")
     jobs: list[Job] = []

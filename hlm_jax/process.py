@@ -71,7 +71,7 @@ def train(
     before = log.stat().st_size if log.exists() else 0
     began = time.monotonic()
     try:
-        code, asked = _run(words, log, on or set(cores()), report, every)
+        code, asked = _run(words, log, before, on or set(cores()), report, every)
     finally:  # also of an interrupted attempt: the times add up
         with (folder / "seconds.txt").open("a") as file:
             file.write(f"{time.monotonic() - began:.1f}\n")
@@ -89,9 +89,18 @@ def seconds(folder: Path) -> float:
 
 
 def _run(
-    words: list[str], log: Path, on: set[int], report: Report | None, every: float
+    words: list[str],
+    log: Path,
+    before: int,
+    on: set[int],
+    report: Report | None,
+    every: float,
 ) -> tuple[int, bool]:
-    """The exit code of a training, and whether a signal was passed on to it."""
+    """The exit code of a training, and whether a signal was passed on to it.
+
+    Args:
+      before: bytes of the log that earlier attempts wrote.
+    """
     limit = {"OMP_NUM_THREADS": str(len(on))} if len(on) < (os.cpu_count() or 1) else {}
     with (
         log.open("ab") as out,
@@ -115,12 +124,13 @@ def _run(
         if _PINS:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(process.pid, on)
-        while True:
+        while process.poll() is None:
             try:
-                return process.wait(every if report else None), bool(passed)
+                process.wait(every if report else None)
             except subprocess.TimeoutExpired:
-                if report and (steps := _STEP.findall(log.read_bytes()[-_TAIL:])):
+                if report and (steps := _STEP.findall(log.read_bytes()[before:][-_TAIL:])):
                     report(*map(int, steps[-1]))
+    return process.returncode, bool(passed)
 
 
 _running: list[subprocess.Popen] = []  # the trainings of this process
@@ -233,7 +243,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be made a folder ({error.strerror}): use another --workdir"
+            f"cannot make the folder {folder} ({error.strerror}): choose another place"
         ) from error
 
 
@@ -286,7 +296,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 class _Clock:
-    """The time left, from the progress of this command alone.
+    """The time left, from the progress of this command alone; all trainings count as equally long.
 
     Attributes:
       done: trainings that are finished, of those that it is for.
@@ -303,8 +313,8 @@ class _Clock:
     def left(self, part: float) -> str:
         """ "; 12 min left" where the pace is known; `part` of the training now running.
 
-        The pace is that until the newest step that a training has logged. Until its next one the
-        time counts down; once it is over nothing is said.
+        The pace is that until the newest step that a training has logged. Until its next step the
+        time counts down. If it reaches 0 before that, nothing is said.
         """
         now, progress = time.monotonic(), self.done + part
         if self._first is None:

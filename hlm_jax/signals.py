@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-# SIGHUP comes when a terminal closes. Windows has none.
-_STOP = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+_HANGUP = getattr(signal, "SIGHUP", None)  # comes when a terminal closes; Windows has none
+_STOP = [number for number in (signal.SIGTERM, signal.SIGINT, _HANGUP) if number is not None]
 
 Handler = Callable[[int, FrameType | None], object]
 
@@ -17,7 +17,9 @@ def handled(handler: Handler) -> Iterator[bool]:
     """Calls `handler` for SIGTERM, SIGHUP and Ctrl-C; afterwards the former handlers are back.
 
     A SIGHUP that this process ignores stays ignored: under nohup a command outlives its terminal.
-    Outside the main thread Python allows no signal handlers, and none is set.
+    SIGTERM and SIGINT are handled even where they were ignored, as a shell script's commands in the
+    background ignore SIGINT: whoever sends one wants a stop. Outside the main thread Python allows
+    no signal handlers, and none is set.
 
     Yields:
       Whether handlers are set.
@@ -25,7 +27,7 @@ def handled(handler: Handler) -> Iterator[bool]:
     before = {}
     if main := threading.current_thread() is threading.main_thread():
         for number in _STOP:
-            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
     try:
         yield main

@@ -27,7 +27,7 @@ def main() -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="one or more configs, which take turns (default: configs/small.py)",
+        help="configs that take turns, no more than links (default: configs/small.py)",
     )
     add("--links", type=int, default=6, metavar="N", help="how many models (default: 6)")
     add(

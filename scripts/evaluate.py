@@ -41,8 +41,8 @@ def main() -> None:
     add(
         "--learn_weights",
         action="store_true",
-        help="also a log-linear mixture: probabilities to powers that validation gives, in the "
-        "order of the runs; of one run, its temperature",
+        help="also a log-linear mixture: the product of the runs' probabilities, each to a power "
+        "fitted on validation; of one run, a power of its own",
     )
     add("--mix_ngram", action="store_true", help="also with an n-gram model mixed in")
     add("--exact", action="store_true", help="also by characters, summed over all segmentations")
@@ -69,9 +69,10 @@ def evaluate(args) -> None:
     places[:0] = [(args.workdir, args.step)] if args.workdir else []
     runs = [load_run(workdir, step, args.corpus) for workdir, step in places]
     run = runs[0]
-    opened = [(shown(run.workdir), run.step) for run in runs]
-    for workdir, step in dict.fromkeys(one for one in opened if opened.count(one) > 1):
-        cli.note(f"step {step} of {workdir} is named more than once: it counts as often")
+    opened = [(run.workdir.resolve(), run.step) for run in runs]
+    for workdir, step in dict.fromkeys(opened):
+        if (times := opened.count((workdir, step))) > 1:
+            cli.note(f"step {step} of {shown(workdir)} is given {times} times")
     for origin in filter(None, (run.origin for run in runs)):
         cli.note(f"the run {origin}")
     chapters = run.read_chapters(split=args.split, text=args.text)
@@ -125,7 +126,7 @@ def evaluate(args) -> None:
     also = {name: row(name, way.scores, texts) for name, way in ways.items()}
     for name, way in ways.items():
         if way.weights:
-            also[name] |= {"weights": list(way.weights), "cross_fitted": way.cross_fitted}
+            also[name] |= {"weights": way.weights, "cross_fitted": way.cross_fitted}
     also |= {"exact": also["exact"] | about} if args.exact else {}
     out: dict[str, Any] = {
         "workdir": shown(run.workdir),
@@ -146,9 +147,10 @@ def evaluate(args) -> None:
     if args.per_chapter:
         for i, chapter in enumerate(chapters):
             place = {"number": chapter.number, "heading": shown(chapter.heading)}
-            exactly = ways["exact"].scores[i].bits_per_char if args.exact else None
-            more = {"exact_bits_per_char": exactly} if args.exact else {}
-            rows.append(place | row(first, [ways[first].scores[i]], [chapter.text]) | more)
+            one = place | row(first, [ways[first].scores[i]], [chapter.text])
+            if args.exact:
+                one["exact_bits_per_char"] = ways["exact"].scores[i].bits_per_char
+            rows.append(one)
         out["chapters"] = rows
     if args.json:
         print(json.dumps(out, ensure_ascii=False))
@@ -157,7 +159,7 @@ def evaluate(args) -> None:
     of += f", {first}" if first else ""
     print(f"{out['text']}, {of}: {mixture.describe(out)}")
     for name, figures in also.items():
-        print(f"  {ways[name].name(name)}: {mixture.describe(figures)}")
+        print(f"  {ways[name].label(name)}: {mixture.describe(figures)}")
     for one in rows:
         print(f"  {one['number']:4d}  {mixture.describe(one)}  {one['heading']}")
 

@@ -26,10 +26,6 @@ if _OWN_CACHE:
 # Nearly all of the suite's time is compilation of tiny programs, each of which runs once or twice.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
-# Tests send it to commands, which would ignore it where this process does: under nohup.
-if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 import pytest  # noqa: E402 - the variables above must be set before JAX starts
 
 REPO = Path(__file__).resolve().parent.parent
@@ -95,6 +91,15 @@ def tiny(book, tmp_path_factory):
     cache = tmp_path_factory.mktemp("data")
     words = [*TINY, f"corpus.path={book}", f"corpus.cache_dir={cache}"]
     return [f"--config.{word}" for word in words]
+
+
+def heed_signals():
+    """For preexec_fn: a command heeds what this process ignores, under nohup or in the background.
+
+    Bash cannot trap the signals that it ignored at its start; a training leaves SIGHUP ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_what_makes_no_chain_is_refused_before_anything_is_written(
     (tmp_path / "file").touch()
     for name in ("file", "file/under"):
         found = refusal(words, links=2, workdir=tmp_path / name)
-        assert f"{name} cannot be made a folder (" in found
+        assert f"cannot make the folder {tmp_path / name} (" in found
 
 
 @pytest.fixture
@@ -262,5 +262,5 @@ def test_models_of_two_kinds_take_turns(words, tmp_path, monkeypatch):
         some = [word for word in words if not word.startswith(key)]
         with pytest.raises(UserError, match=f"differ in {key}, which all links have in common"):
             distillation.plan([BASE, str(other)], some, links=2, workdir=workdir)
-    with pytest.raises(UserError, match="2 configs take turns, which needs --links 2 or more"):
+    with pytest.raises(UserError, match="--links 1 leaves some of the 2 configs out"):
         distillation.plan(files, words, links=1, workdir=workdir)

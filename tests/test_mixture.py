@@ -124,7 +124,7 @@ def test_every_way_of_scoring_has_its_name(members):
         assert way.cross_fitted == (name in weights)
         number = r"-?\d\.\d{3}, "
         shown = rf" \(weights ({number}){{{len(way.weights)}}}cross-fitted\)"
-        assert re.fullmatch(re.escape(name) + shown * bool(way.weights), way.name(name))
+        assert re.fullmatch(re.escape(name) + shown * bool(way.weights), way.label(name))
     # Here an n-gram model knows more than random weights do.
     mixed = ways["n-gram of tokens"]
     assert mixed.scores[0].nats < ways[""].scores[0].nats
@@ -133,12 +133,13 @@ def test_every_way_of_scoring_has_its_name(members):
     way = mixture.evaluate(members[:1], TEXTS, ngram=other)["n-gram of tokens"]
     assert not way.cross_fitted
     assert way.weights != pytest.approx(mixed.weights, rel=0.01)
-    assert way.name("a") == f"a (weights {way.weights[0]:.3f}, {way.weights[1]:.3f})"
+    assert way.label("a") == f"a (weights {way.weights[0]:.3f}, {way.weights[1]:.3f})"
+    assert mixture.Way([], (-0.0003, 1.0)).label("a") == "a (weights 0.000, 1.000)"
     assert list(mixture.evaluate(members[:1], TEXTS)) == [""]
 
 
-def test_one_model_has_a_temperature(members):
-    """A power of its probabilities, without other models; random weights are too sure."""
+def test_of_one_model_a_power_is_fitted(members):
+    """A member's random weights are too sure of what they expect: the power is below 1."""
     ways = mixture.evaluate(members[:1], TEXTS, learn_on=["zyxcbazyxcba"])
     way, plain = ways["log-linear"], ways[""]
     (weight,) = way.weights

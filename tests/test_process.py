@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from hlm_jax.errors import UserError
 
 SAVES = """#!/bin/sh
 trap 'touch "$0.saved"; exit 0' TERM
+echo "step 1000/4000  "
 touch "$0.started"
 while sleep 0.05; do i=$((i + 1)); [ $i -lt 400 ] || exit 1; done
 """
@@ -27,12 +29,13 @@ def script(tmp_path, monkeypatch):
     return path
 
 
-def stop_once_started(script):
+def stop_once_started(script, *numbers):
     def stop():
         while not script.with_name("training.started").exists():
             time.sleep(0.02)
         time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in numbers or [signal.SIGTERM]:
+            os.kill(os.getpid(), number)
 
     threading.Thread(target=stop, daemon=True).start()
 
@@ -68,8 +71,6 @@ def test_a_training_can_be_stopped_after_an_error_of_its_report(script, tmp_path
     def report(_steps, _of):
         raise BrokenPipeError
 
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "log.txt").write_text("step 1/9  \n")
     began = time.monotonic()
     with pytest.raises(BrokenPipeError):
         process.train("a.py", [], tmp_path / "run", name="a", report=report, every=0.1)
@@ -88,6 +89,37 @@ def test_a_sweep_that_is_stopped_while_it_scores_says_so(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the sweep was asked to stop"):
         sweep.run(["a", "b", "c"], tmp_path, at_once=1, report=lambda row: seen.append(row["name"]))
     assert seen == ["a"]
+
+
+def test_under_nohup_a_training_is_not_told_that_the_terminal_closed(script, tmp_path, monkeypatch):
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sent = []
+    send = subprocess.Popen.send_signal
+    monkeypatch.setattr(
+        subprocess.Popen, "send_signal", lambda self, n: (sent.append(n), send(self, n))
+    )
+    try:
+        stop_once_started(script, signal.SIGHUP, signal.SIGTERM)
+        with pytest.raises(UserError, match="a was asked to stop"):
+            process.train("a.py", [], tmp_path / "run", name="a")
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert sent == [signal.SIGTERM]
+
+
+def test_a_report_is_of_this_attempt_alone(script, tmp_path):
+    log = tmp_path / "run" / "log.txt"
+    log.parent.mkdir()
+    log.write_text("step 1500/4000  \n")
+    told = []
+
+    def report(*steps):
+        told.append(steps)
+
+    stop_once_started(script)
+    with pytest.raises(UserError, match="a was asked to stop"):
+        process.train("a.py", [], tmp_path / "run", name="a", report=report, every=0.1)
+    assert set(told) == {(1000, 4000)}
 
 
 def test_the_time_left_counts_down_between_two_steps(tmp_path, monkeypatch):

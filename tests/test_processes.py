@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import heed_signals
 from test_resume import assert_same_weights
 from test_train import tensorboard_tags
 
@@ -45,6 +46,7 @@ def start(environment, tiny, workdir, *overrides):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heed_signals,
     )
 
 

@@ -192,9 +192,14 @@ def test_evaluate_json(script, trained):
         "--json",
         "--step",
         "latest",
+        "--learn_weights",
     )
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
+    powered = out["also"]["log-linear"]
+    assert len(powered["weights"]) == 1
+    assert powered["cross_fitted"] is True
+    assert powered["bits_per_char"] < out["bits_per_char"]  # hardly trained, it is too sure
     assert {"bits_per_char", "nats_per_token", "tokens", "chars", "ngram_bits_per_char"} <= set(out)
     assert len(out["chapters"]) == 2
     assert out["chars"] == sum(c["chars"] for c in out["chapters"])
@@ -218,12 +223,13 @@ def test_evaluate_an_ensemble_adaptively_and_with_ngrams(script, train, trained,
 
     one, two = (evaluated("--workdir", w)["bits_per_char"] for w in (workdir, other))
     done = script("evaluate", "--ensemble", workdir, workdir, "--learn_weights")
-    assert "is named more than once" in done.stderr
+    assert "step 12 of" in done.stderr
+    assert "is given 2 times" in done.stderr
     plain, pooled = done.stdout.splitlines()
     assert f"mean of 2 runs: {one:.4f} bits/char" in plain
     assert re.match(r"  log-linear \(weights (-?\d\.\d{3}), \1, cross-fitted\): ", pooled)
     found = evaluated("--workdir", workdir, "--learn_weights")["also"]["log-linear"]
-    assert found["bits_per_char"] < one  # a temperature
+    assert found["bits_per_char"] < one
     assert len(found["weights"]) == 1
     out = evaluated(
         "--workdir", workdir, "--ensemble", other, "--adaptive", "--mix_ngram", "--split", "test"

@@ -52,20 +52,20 @@ class Way:
     Attributes:
       scores: one a text.
       weights: of a log-linear mixture, in the order of its models, n-gram models last; means over
-        the texts where they are cross-fitted. None of other ways.
-      cross_fitted: whether weights for a text were fitted without it, on the other texts.
+        the texts where they are cross-fitted. Empty for other ways.
+      cross_fitted: whether the weights for some text were fitted on validation texts without it.
     """
 
     scores: list[Score]
     weights: tuple[float, ...] = ()
     cross_fitted: bool = False
 
-    def name(self, way: str) -> str:
-        """The way as a line names it: "log-linear (weights 0.400, 0.600, cross-fitted)"."""
+    def label(self, name: str) -> str:
+        """A way's name as a line shows it: "log-linear (weights 0.400, 0.600, cross-fitted)"."""
         if not self.weights:
-            return way
-        words = [f"{weight:.3f}" for weight in self.weights]
-        return f"{way} (weights {', '.join(words + ['cross-fitted'] * self.cross_fitted)})"
+            return name
+        words = [f"{round(weight, 3) + 0.0:.3f}" for weight in self.weights]  # without a -0
+        return f"{name} (weights {', '.join(words + ['cross-fitted'] * self.cross_fitted)})"
 
 
 def mix(nats: Sequence[Nats], weights: Sequence[float] | np.ndarray) -> Nats:
@@ -129,8 +129,8 @@ def evaluate(
         members and an n-gram model of tokens as well. With adaptive scores there is a second one,
         which counts what it has read, text after text.
       learn_on: validation texts; where given, plain and adaptive scores are computed by a
-        log-linear mixture of the members as well. Of one member it is a power of its probabilities,
-        its temperature.
+        log-linear mixture of the members as well. Of one member it is a power of its probabilities:
+        1 / a temperature.
 
     Returns:
       The ways by name: "" for the mean of the probabilities, "adaptive", "log-linear", "n-gram of
@@ -329,7 +329,7 @@ def _pooled(
     for one, row in zip(own, rows, strict=True):
         expected = _expected(one, models)
         nats.append(pooled_nats(expected, weights[row]) + _within_rest(one.nats[:models], expected))
-    means = np.mean([weights[row] for row in rows], axis=0).round(4) + 0.0  # without a -0
+    means = np.mean([weights[row] for row in rows], axis=0)
     cross_fitted = any(len(row) < len(other) for row in rows)
     return Way(scores(nats, texts), tuple(map(float, means)), cross_fitted)
 
