@@ -10,7 +10,6 @@ import importlib.util
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -91,15 +90,6 @@ def tiny(book, tmp_path_factory):
     cache = tmp_path_factory.mktemp("data")
     words = [*TINY, f"corpus.path={book}", f"corpus.cache_dir={cache}"]
     return [f"--config.{word}" for word in words]
-
-
-def heed_signals():
-    """For preexec_fn: a command heeds what this process ignores, under nohup or in the background.
-
-    Bash cannot trap the signals that it ignored at its start; a training leaves SIGHUP ignored.
-    """
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

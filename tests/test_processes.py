@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import heed_signals
 from test_resume import assert_same_weights
 from test_train import tensorboard_tags
 
@@ -39,15 +38,19 @@ def training(tiny, workdir, *overrides):
 
 
 def start(environment, tiny, workdir, *overrides):
-    return subprocess.Popen(
-        training(tiny, workdir, *overrides),
-        cwd=environment["PYTHONPATH"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=heed_signals,
-    )
+    # Under nohup this process ignores SIGHUP, and what it starts would as well.
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            training(tiny, workdir, *overrides),
+            cwd=environment["PYTHONPATH"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def wait_for(process, text, timeout=90):

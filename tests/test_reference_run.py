@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import heed_signals
 
 REPO = Path(__file__).resolve().parent.parent
 STAGES = [
@@ -67,6 +66,12 @@ def executable(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
+
+
+def heed_signals():
+    """Bash cannot trap the signals that it ignored at its start, as a background job does."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
