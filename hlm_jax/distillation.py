@@ -88,7 +88,8 @@ def train_chain(
       UserError: before anything is trained: a config that makes no sense, names teachers or holds
         no validation chapters out; more configs than links; a `workdir` that is a file, holds a run
         or was begun with another config or book; damaged scores of a finished link. Later: a
-        training that failed or was asked to stop.
+        training that failed.
+      Stopped: a training was asked to stop.
     """
     workdir = Path(workdir).expanduser()
     jobs = plan(files, overrides, links=links, workdir=workdir)

@@ -68,8 +68,8 @@ def train_folds(
     Raises:
       UserError: before anything is trained: a config that makes no sense or decides itself what is
         held out, another number of folds, config or book than `workdir` was begun with, a book
-        whose held-out chapters are copies of others. Later: a training that failed or was asked to
-        stop.
+        whose held-out chapters are copies of others. Later: a training that failed.
+      Stopped: a training was asked to stop.
     """
     workdir = Path(workdir).expanduser()
     plan = plan_folds(config, overrides, folds=folds)

@@ -18,7 +18,7 @@ from typing import Any
 from hlm_jax import config as configs
 from hlm_jax import signals
 from hlm_jax.book.corpus import difference
-from hlm_jax.errors import UserError
+from hlm_jax.errors import Stopped, UserError
 from hlm_jax.training.progress import duration
 
 _PINS = hasattr(os, "sched_setaffinity")  # macOS cannot pin a process to cores
@@ -59,11 +59,12 @@ def train(
       report: is called every `every` seconds, once the training has logged a step.
 
     Raises:
-      UserError: the training failed, or was asked to stop.
+      Stopped: the training was asked to stop.
+      UserError: it failed.
     """
     asked_to_stop = f"the training of {name} was asked to stop; the same command goes on with it"
     if _passed:
-        raise UserError(asked_to_stop)
+        raise Stopped(asked_to_stop)
     words = ["--config", config, "--workdir", str(folder)]
     words += [f"--config.{word}" for word in overrides]
     make_folder(folder)
@@ -77,7 +78,7 @@ def train(
             file.write(f"{time.monotonic() - began:.1f}\n")
     output = log.read_bytes()[before:].decode(errors="replace")
     if asked or (not code and "stopped at step" in output):
-        raise UserError(asked_to_stop)
+        raise Stopped(asked_to_stop)
     if code:
         last = (output.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"the training of {name} ended with code {code}: {last} (see {log})")
@@ -211,7 +212,8 @@ def train_all(
 
     Raises:
       UserError: before anything is trained, a folder that holds another training; later, one that
-        failed or was asked to stop.
+        failed.
+      Stopped: a training was asked to stop.
     """
     for job in jobs:
         _refuse_other(job, book)

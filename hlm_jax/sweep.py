@@ -16,7 +16,7 @@ from typing import Any
 
 from hlm_jax import config as configs
 from hlm_jax import process
-from hlm_jax.errors import UserError
+from hlm_jax.errors import Stopped, UserError
 
 Row = dict[str, Any]
 
@@ -93,7 +93,7 @@ def run(jobs: list[Job], workdir: Path, *, at_once: int, report: Callable[[Row],
                 report(row)
                 write_results(workdir, rows)
                 if passed and len(rows) < len(jobs):
-                    raise UserError("the sweep was asked to stop; the same command goes on with it")
+                    raise Stopped("the sweep was asked to stop; the same command goes on with it")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -370,8 +370,8 @@ def test_a_signal_lets_the_training_save_and_the_same_command_goes_on(words, env
     wait_for(log, "step 20/4000", running)
     running.send_signal(signal.SIGTERM)
     _, errors = running.communicate(timeout=60)
-    assert running.returncode == 2
-    assert "folds: error: the training of fold 1 of 2 was asked to stop; the same" in errors
+    assert running.returncode == 130
+    assert "folds: the training of fold 1 of 2 was asked to stop; the same" in errors
     assert "stopped at step" in log.read_text(encoding="utf-8")
     running = start()
     wait_for(log, "resuming from step", running)

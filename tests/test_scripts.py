@@ -441,11 +441,10 @@ def test_a_sweep_says_when_a_training_was_asked_to_stop(asked, tiny, tmp_path, e
     (training,) = (pid for pid, parent in parents.items() if parent == sweep.pid)
     os.kill(training if asked == "training" else sweep.pid, signal.SIGTERM)
     _, errors = sweep.communicate(timeout=120)
-    assert sweep.returncode == 2
+    assert sweep.returncode == 130
     assert not Path(f"/proc/{training}").exists()  # none is left behind
-    assert (
-        "the training of 'baseline' was asked to stop; the same command goes on with it" in errors
-    )
+    line = "the training of 'baseline' was asked to stop; the same command goes on with it"
+    assert f"sweep: {line}" in errors
     assert not (workdir / "baseline-seed0" / "row.json").exists()  # half a training is no row
     assert list((workdir / "baseline-seed0" / "checkpoints").iterdir())
 
