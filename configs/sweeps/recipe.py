@@ -1,9 +1,9 @@
 """The parts of the recipe at small scale: strong weight decay without dropout, and changes to it.
 
 Command:  python scripts/sweep.py configs/sweeps/recipe.py --jobs 2
-Scale:    2 layers x 128 on every fourth training chapter for 20 epochs: about as many weights
-          per training token, and as many epochs, as configs/small.py, in a hundredth of its time.
-Result:   docs/lab/sweeps.md, where this sweep is called decayed.
+Scale:    2 layers x 128 on every fourth training chapter for 17 epochs: about as many weights
+          per training token as configs/small.py, in a hundredth of its time.
+Result:   docs/lab/10-heavy-decay.md and docs/lab/16-parts.md.
 """
 
 CONFIG = "configs/tiny.py"

@@ -8,5 +8,5 @@ An array's name ends in the letters of its axes, such as logits_BTV:
     H  heads (G: B x H)           M  training steps per dispatch
     K  head width                 N  new tokens
     D  model width
-    F  hidden width of the MLP
+    F  hidden width of the MLP    R  rows of texts that are written together
 """
