@@ -4,6 +4,7 @@ Command:  python -m hlm_jax.train --config configs/lstm.py --workdir runs/lstm
           python scripts/chain.py --config configs/lstm.py configs/small.py --links 2
 Time:     about half of small.py's, on two CPU cores.
 Result:   5.42 bits per character on the validation chapters, 0.897 of the 5-gram baseline.
+          5.63 and 0.906 on the test chapters.
 """
 
 from ml_collections import ConfigDict

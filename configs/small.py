@@ -3,6 +3,7 @@
 Command:  python -m hlm_jax.train --config configs/small.py --workdir runs/small
 Time:     40 minutes by the time of a step, an estimate, on two CPU cores with bfloat16 products.
 Result:   5.45 bits per character on the validation chapters, 0.901 of the 5-gram baseline.
+          Taught by configs/lstm.py: 5.37 and 0.888; 5.58 and 0.898 on the test chapters.
           At commit 7fda61e, of which the test figures are: 5.43 and 0.898; 5.65 and 0.909 on the
           test chapters, in 58 to 61 minutes.
 """
