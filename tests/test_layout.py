@@ -19,7 +19,7 @@ completion, language_model
 checkpoint, pretrained
 run | training
 analysis, export, serving
-train, cli, process, sweep, folds, sides, authors, distillation
+train, cli, process, sweep, folds, sides, authors, distillation, evaluation
 """
 LINES = [line.split(" | ") for line in ORDER.strip().splitlines()]
 PLACES = {

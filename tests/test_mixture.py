@@ -124,7 +124,8 @@ def test_every_way_of_scoring_has_its_name(members):
         assert way.cross_fitted == (name in weights)
         number = r"-?\d\.\d{3}, "
         shown = rf" \(weights ({number}){{{len(way.weights)}}}cross-fitted\)"
-        assert re.fullmatch(re.escape(name) + shown * bool(way.weights), way.label(name))
+        label = mixture.label(name, way.weights, way.cross_fitted)
+        assert re.fullmatch(re.escape(name) + shown * bool(way.weights), label)
     # Here an n-gram model knows more than random weights do.
     mixed = ways["n-gram of tokens"]
     assert mixed.scores[0].nats < ways[""].scores[0].nats
@@ -133,8 +134,9 @@ def test_every_way_of_scoring_has_its_name(members):
     way = mixture.evaluate(members[:1], TEXTS, ngram=other)["n-gram of tokens"]
     assert not way.cross_fitted
     assert way.weights != pytest.approx(mixed.weights, rel=0.01)
-    assert way.label("a") == f"a (weights {way.weights[0]:.3f}, {way.weights[1]:.3f})"
-    assert mixture.Way([], (-0.0003, 1.0)).label("a") == "a (weights 0.000, 1.000)"
+    first, second = way.weights
+    assert mixture.label("a", way.weights) == f"a (weights {first:.3f}, {second:.3f})"
+    assert mixture.label("a", (-0.0003, 1.0)) == "a (weights 0.000, 1.000)"
     assert list(mixture.evaluate(members[:1], TEXTS)) == [""]
 
 

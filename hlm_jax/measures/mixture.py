@@ -60,12 +60,13 @@ class Way:
     weights: tuple[float, ...] = ()
     cross_fitted: bool = False
 
-    def label(self, name: str) -> str:
-        """A way's name as a line shows it: "log-linear (weights 0.400, 0.600, cross-fitted)"."""
-        if not self.weights:
-            return name
-        words = [f"{round(weight, 3) + 0.0:.3f}" for weight in self.weights]  # without a -0
-        return f"{name} (weights {', '.join(words + ['cross-fitted'] * self.cross_fitted)})"
+
+def label(name: str, weights: Sequence[float] = (), cross_fitted: bool = False) -> str:
+    """A way's name as a line shows it: "log-linear (weights 0.400, 0.600, cross-fitted)"."""
+    if not weights:
+        return name
+    words = [f"{round(weight, 3) + 0.0:.3f}" for weight in weights]  # without a -0
+    return f"{name} (weights {', '.join(words + ['cross-fitted'] * cross_fitted)})"
 
 
 def mix(nats: Sequence[Nats], weights: Sequence[float] | np.ndarray) -> Nats:
