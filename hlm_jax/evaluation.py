@@ -59,7 +59,7 @@ def evaluate(
     if len(runs) > 1:
         out["ensemble"] = [shown(one.workdir) for one in runs]
         out["ensemble_steps"] = [one.step for one in runs]
-    # The first run's own split chose the chapters, so only of a text it is not known.
+    # What chapters the first run was trained on its split tells; a text may hold any of them.
     asked = runs if text and reference else runs[1:]
     if trained_on := cli.note_trained_on(asked, chapters, text=bool(text)):
         out["trained_on"] = trained_on

@@ -30,7 +30,7 @@ def main() -> None:
         action="store_true",
         help="also models, and an n-gram model, that learn as they read",
     )
-    add("--adaptive_rate", type=float, metavar="R", help="of the models (default: 5e-5)")
+    add("--adaptive_rate", type=float, metavar="R", help="learning rate (default: 5e-5)")
     add(
         "--learn_weights",
         action="store_true",
