@@ -431,6 +431,7 @@ def test_a_model_that_learns_gives_probabilities_that_sum_to_one(model):
 
 
 def test_every_token_is_learned_once_and_the_next_text_goes_on(model, monkeypatch):
+    """As by tokens: half a block of the text's own tokens each, a text's last step has the rest."""
     windows = []
     read = Learner.read
 
@@ -439,15 +440,16 @@ def test_every_token_is_learned_once_and_the_next_text_goes_on(model, monkeypatc
         return read(self, window, first, **named)
 
     monkeypatch.setattr(Learner, "read", noted)
-    texts = ["红\n石\n梦\n红\n楼", "梦\n红"]
+    texts = [(TEXT + "梦\n" + TEXT[::-1]).replace("石", ""), "梦\n红"]
     alone = character_scores(model, texts[1:], adaptive_rate=0.02)[0]
     windows.clear()
     _, second = character_scores(model, texts, adaptive_rate=0.02)
     learned = [token for window, first in windows for token in window[1 + first :]]
     assert learned == [token for text in texts for token in model.tokenizer.encode(text)]
-    for window, first in windows:
-        assert len(window) <= model.model.cfg.block_size + 1
-        assert len(window) - 1 - first <= model.model.cfg.block_size // 2
+    half, counts = model.model.cfg.block_size // 2, [len(model.tokenizer.encode(x)) for x in texts]
+    new = [len(window) - 1 - first for window, first in windows]
+    assert new == [min(half, count - at) for count in counts for at in range(0, count, half)]
+    assert all(len(window) <= model.model.cfg.block_size + 1 for window, _ in windows)
     assert abs(second.bits[0] - alone.bits[0]) > 1e-3
 
 

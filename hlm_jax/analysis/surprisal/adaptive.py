@@ -1,7 +1,7 @@
 """A model that learns from a text while it is read by characters (dynamic evaluation).
 
-Krause et al., arXiv 1709.07432. A step is taken after every half block of characters, on the tokens
-that are new. What comes after them plays no part: not in the weights, nor in where tokens end.
+Krause et al., arXiv 1709.07432. A step is taken on every half block of new tokens of what has been
+read. What comes after them plays no part: not in the weights, nor in where tokens end.
 """
 
 from typing import Protocol
@@ -26,8 +26,13 @@ class AdaptiveModel:
 
     def __init__(self, model: LanguageModel, rate: float):
         self._tokenizer, self._block = model.tokenizer, model.model.cfg.block_size
+        self._half = max(1, self._block // 2)
         self._learner = Learner(model.evaluator, model.params, rate)
-        self._learned = 0  # characters of the text that is being read
+        self._begin()
+
+    def _begin(self) -> None:
+        self._learned = 0  # bytes of the text that is being read
+        self._due = self._half  # characters read when half a block of tokens may be new
 
     @property
     def params(self) -> Params:
@@ -35,24 +40,28 @@ class AdaptiveModel:
 
     def update(self, search: Search) -> Params:
         """The parameters to read on with."""
-        if search.done - self._learned >= max(1, self._block // 2) and search.done < search.size:
-            self._step(search.text[: search.done])
+        if self._due <= search.done < search.size:
+            # The last token may yet grow.
+            new = self._learn(search.text[: search.done], 1, self._half)
+            self._due = search.done + self._half - new
         return self.params
 
     def finish(self, text: str) -> None:
         """Takes the last step of a text that has been read, before another one begins."""
-        self._step(text)
-        self._learned = 0
+        self._learn(text, 0, 1)
+        self._begin()
 
-    def _step(self, read: str) -> None:
+    def _learn(self, read: str, unsettled: int, least: int) -> int:
+        """Steps on half a block of new tokens each, `least` in the last; how many are left."""
         # The tokens of what has been read alone: those of the whole text would tell what comes.
-        tokenizer, old = self._tokenizer, len(read[: self._learned].encode())
+        tokenizer, half = self._tokenizer, self._half
         ids = [tokenizer.separator_id, *tokenizer.encode(read)]
+        ids = ids[: len(ids) - unsettled]
         ends = np.cumsum([len(tokenizer.token_bytes(token)) for token in ids[1:]])
-        half = max(1, self._block // 2)
-        # A character may be several tokens, and a step is on half a block of them at most.
-        for first in range(int(np.searchsorted(ends, old, side="right")), len(ids) - 1, half):
-            end = min(first + half, len(ids) - 1)
+        first = int(np.searchsorted(ends, self._learned, side="right"))
+        while len(ends) - first >= least:
+            end = min(first + half, len(ends))
             start = max(0, end - self._block)
             self._learner.read(ids[start : end + 1], first - start)
-        self._learned = len(read)
+            self._learned, first = int(ends[end - 1]), end
+        return len(ends) - first
