@@ -8,7 +8,7 @@ everything that may come there, so its probabilities sum to 1. The weights need 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -52,19 +52,18 @@ def fit_weights(texts: Sequence[Predictions]) -> np.ndarray:
     if not places:
         raise ValueError("weights cannot be fitted on texts without a token")
     every = -(-places // SAMPLE)
-    rows_KNV = np.stack(
-        [
-            np.concatenate([rows[::every] for rows in of])
-            for of in zip(*(text.rows for text in texts), strict=True)
-        ]
-    )
-    symbols_N = np.concatenate([text.symbols[::every] for text in texts])
-    equal_K = np.full(len(rows_KNV), 1 / len(rows_KNV))
-    prior = PRIOR / len(symbols_N)
+    rows = [
+        np.concatenate([rows[::every] for rows in of])
+        for of in zip(*(text.rows for text in texts), strict=True)
+    ]
+    sample = Predictions(rows, np.concatenate([text.symbols[::every] for text in texts]))
+    parts = [jax.device_put(part) for part in _parts(sample)]
+    equal_K = np.full(len(rows), 1 / len(rows))
+    prior = PRIOR / len(sample.symbols)
 
     def costs(weights_K: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """(nats a place, with the prior; its gradient; its second derivative)."""
-        cost, gradient_K, curvature_KK = _sums(weights_K, rows_KNV, symbols_N)
+        cost, gradient_K, curvature_KK = _means(weights_K, parts, len(sample.symbols))
         away_K = weights_K - equal_K
         cost += prior / 2 * float(away_K @ away_K)
         return cost, gradient_K + prior * away_K, curvature_KK + prior * np.eye(len(away_K))
@@ -94,34 +93,33 @@ def pooled_nats(text: Predictions, weights: np.ndarray) -> np.ndarray:
     A symbol without a column costs what the rest costs.
     """
     nats = [np.zeros(0)]
-    for first in range(0, len(text.symbols), _AT_ONCE):
-        at = slice(first, first + _AT_ONCE)
-        rows_KNV, symbols_N, real_N = _padded([rows[at] for rows in text.rows], text.symbols[at])
+    for rows_KNV, symbols_N, real_N in _parts(text):
         found_N = np.asarray(_nats(weights, rows_KNV, symbols_N), np.float64)
         nats.append(found_N[real_N])
     return np.concatenate(nats)
 
 
-def _padded(
-    rows: Sequence[np.ndarray], symbols_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some places, as many as are computed at once, so that one program does; which are real."""
-    more = _AT_ONCE - len(symbols_N)
-    rows_KNV = np.stack([np.pad(np.asarray(of), ((0, more), (0, 0))) for of in rows])
-    return rows_KNV, np.pad(symbols_N, (0, more)), np.arange(_AT_ONCE) < len(symbols_N)
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _sums(
-    weights_K: np.ndarray, rows_KNV: np.ndarray, symbols_N: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Means over the places of the cost in nats, its gradient and its second derivative."""
-    parts = []
-    for first in range(0, len(symbols_N), _AT_ONCE):
+def _parts(text: Predictions) -> Iterator[_Part]:
+    """(rows [K, N, V], symbols [N], which are real [N]); N places at once, so one program does."""
+    for first in range(0, len(text.symbols), _AT_ONCE):
         at = slice(first, first + _AT_ONCE)
-        parts.append(_part(weights_K, *_padded(list(rows_KNV[:, at]), symbols_N[at])))
+        symbols_N = text.symbols[at]
+        more = _AT_ONCE - len(symbols_N)
+        rows_KNV = np.stack([np.pad(rows[at], ((0, more), (0, 0))) for rows in text.rows])
+        yield rows_KNV, np.pad(symbols_N, (0, more)), np.arange(_AT_ONCE) < len(symbols_N)
+
+
+def _means(
+    weights_K: np.ndarray, parts: Iterable[_Part], places: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Over the places: of the cost in nats, its gradient and its second derivative."""
+    sums = [_sums(weights_K, *part) for part in parts]
     cost, gradient_K, curvature_KK = (
-        np.sum([np.asarray(of, np.float64) for of in every], axis=0) / len(symbols_N)
-        for every in zip(*parts, strict=True)
+        np.sum([np.asarray(of, np.float64) for of in every], axis=0) / places
+        for every in zip(*sums, strict=True)
     )
     return float(cost), gradient_K, curvature_KK
 
@@ -138,7 +136,7 @@ def _nats(weights_K, rows_KNV, symbols_N) -> jax.Array:
 
 
 @jax.jit
-def _part(weights_K, rows_KNV, symbols_N, real_N) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _sums(weights_K, rows_KNV, symbols_N, real_N) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums over the real places of the cost, its gradient and its second derivative.
 
     The cost of a place is a logarithm of a sum of exponentials: its derivatives are the mean and
