@@ -95,7 +95,7 @@ def tokenizer_of(meta: dict) -> BaseTokenizer:
 
 def folder_of(workdir: str | Path) -> Path:
     """The folder of a run's checkpoints."""
-    return Path(workdir).expanduser().resolve() / "checkpoints"
+    return Path(os.path.expanduser(workdir)).resolve() / "checkpoints"
 
 
 def steps_in(workdir: str | Path) -> list[int]:

@@ -1,6 +1,7 @@
 """What the scripts share: opening a run, prompts, sampling flags, figures without a book."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -116,7 +117,7 @@ def at_step(word: str, step: str) -> tuple[str, str]:
       UserError: nothing before or behind the @.
     """
     workdir, at, own = word.rpartition("@")
-    if not at or Path(word).expanduser().is_dir():
+    if not at or os.path.isdir(os.path.expanduser(word)):
         return word, step
     if not (workdir and own):
         raise UserError(f"{word!r} is no run: write W@STEP with a workdir and a step, or W alone")
@@ -173,17 +174,22 @@ def note_trained_on(
     found = {}
     asked = {shown(run.workdir): run for run in runs}  # several steps of a run are asked once
     for name, run in asked.items():
+        further = ""
         try:
             reference = run.reference
+            numbers = [c.number for c in chapters if split_of(c.text, reference) == "train"]
+            if text and not numbers:
+                further = reference.extra_source(chapters[0].text)
+                numbers = [chapters[0].number] if further else []
         except UserError as error:
             note(f"not known whether {name} was trained on {what}: {error}")
             continue
-        numbers = [c.number for c in chapters if split_of(c.text, reference) == "train"]
         if not numbers:
             continue
         found[name] = numbers
         which = f"{'chapters' if len(numbers) > 1 else 'chapter'} {written_numbers(numbers)}"
         whole = "the text that is scored" if text else f"{which} of {what}"
+        whole += f" ({further})" if further else ""
         if weights:
             note(
                 f"the weights favour {name}, which learned from {which} of {what}; the bits stay "
@@ -216,4 +222,4 @@ def command(name: str) -> Iterator[None]:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))

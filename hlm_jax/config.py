@@ -69,7 +69,7 @@ def load_module(path: str, needs: tuple[str, ...]) -> ModuleType:
     Raises:
       ConfigError: no such file, one that does not run, or one without the names it `needs`.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         near = _nearest(file.name, [p.name for p in file.parent.glob("*.py")])
         raise ConfigError(f"{path}: no such file{near}")

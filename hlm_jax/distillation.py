@@ -10,6 +10,7 @@ on from a shorter one.
 
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def train_chain(
         training that failed.
       Stopped: a training was asked to stop.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     jobs = plan(files, overrides, links=links, workdir=workdir)
     a_run = all((workdir / name).exists() for name in ("config.json", "corpus.json"))
     if a_run and not jobs[0].folder.exists():

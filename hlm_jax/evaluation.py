@@ -1,11 +1,13 @@
 """Bits per character of runs on chapters or a text, in every way of scoring that was asked for."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from hlm_jax import cli
 from hlm_jax.analysis.surprisal import exact, progress_bar
 from hlm_jax.analysis.tables import shown
+from hlm_jax.errors import UserError
 from hlm_jax.measures import mixture
 from hlm_jax.measures.score import Score, total
 from hlm_jax.run import Run
@@ -22,7 +24,7 @@ def evaluate(
     beam: int | None = None,
     per_chapter: bool = False,
 ) -> dict[str, Any]:
-    """The figures that scripts/evaluate.py prints, JSON-able. What they cannot say is a note.
+    """The figures that scripts/evaluate.py prints, JSON-able. Warnings are notes on stderr.
 
     Args:
       runs: one, or several whose probabilities are averaged. The first one's book is scored.
@@ -38,12 +40,21 @@ def evaluate(
     Returns:
       The row of the first way as `mixture.figures` has it, with "workdir", "step" and "text"; "way"
       is its name where it has one. "also": the rows of the other ways by name, with "weights" and
-      "cross_fitted" of a log-linear mixture. "chapters": a list of rows.
+      "cross_fitted" of a log-linear mixture; the row "exact" has the means of `exact.evaluate`.
+      "chapters": a list of rows, with "exact_bits_per_char" where `beam` is given. "ensemble" and
+      "ensemble_steps": of several runs. "init": what the first run started from. "trained_on" and
+      "weights_trained_on": {workdir: chapter numbers} of runs that were trained on what is scored,
+      or on what weights are fitted on.
 
     Raises:
       UserError: no such chapters or text; a book that cannot be read and is needed; tokenizers that
-        differ without `beam`; validation chapters that weights need and that are missing.
+        differ without `beam`; validation chapters that weights need and that are missing; an
+        impossible rate or beam; scores that are no numbers.
     """
+    if adaptive_rate is not None and not 0 <= adaptive_rate < math.inf:
+        raise UserError(f"the adaptive rate must be a number from 0 on, not {adaptive_rate}")
+    if beam is not None and beam < 1:
+        raise UserError(f"beam must be at least 1, not {beam}")
     run = runs[0]
     _note_repeated(runs)
     chapters = run.read_chapters(split=split, text=text)
@@ -60,20 +71,20 @@ def evaluate(
         out["ensemble"] = [shown(one.workdir) for one in runs]
         out["ensemble_steps"] = [one.step for one in runs]
     # What chapters the first run was trained on its split tells; a text may hold any of them.
-    asked = runs if text and reference else runs[1:]
+    asked = runs if text else runs[1:]
     if trained_on := cli.note_trained_on(asked, chapters, text=bool(text)):
         out["trained_on"] = trained_on
     ngram = learn_on = None
     if weighted:
         of = {name: [c.text for c in found] for name, found in run.reference.splits.items()}
-        if text or split not in (None, "val"):
-            validation = run.reference.splits["val"]
-            if trained_on := cli.note_trained_on(runs[1:], validation, weights=True):
-                out["weights_trained_on"] = trained_on
         # Without a validation chapter the mixtures themselves refuse.
         if of["val"] and not mixture.can_cross_fit(texts, of["val"]):
             cli.note(f"no weights are fitted: {mixture.NOT_CROSS_FITTED}")
         else:
+            if text or split not in (None, "val"):
+                validation = run.reference.splits["val"]
+                if trained_on := cli.note_trained_on(runs[1:], validation, weights=True):
+                    out["weights_trained_on"] = trained_on
             learn_on = of["val"] if learn_weights else None
             ngram = mixture.NgramMixture(of["train"], of["val"]) if mix_ngram else None
     ways: dict[str, mixture.Way] = {}
@@ -89,6 +100,13 @@ def evaluate(
         with progress_bar("by characters") as progress:
             found, about = exact.evaluate(runs, texts, beam=beam, progress=progress, **options)
         ways |= found
+
+    for name, way in ways.items():
+        if not math.isfinite(total(way.scores).nats):
+            raise UserError(
+                f"{name or 'a model'}: the bits per character are no number: choose another step "
+                "of the run, or with --adaptive a lower --adaptive_rate"
+            )
 
     def row(way: str, scores: Sequence[Score], texts: Sequence[str]) -> dict[str, Any]:
         by = mixture.character_figures if "exact" in way else mixture.figures
@@ -130,7 +148,10 @@ def describe(found: dict[str, Any]) -> str:
         name = mixture.label(name, row.get("weights", ()), row.get("cross_fitted", False))
         lines.append(f"  {name}: {mixture.describe(row)}")
     for row in found.get("chapters", []):
-        lines.append(f"  {row['number']:4d}  {mixture.describe(row)}  {row['heading']}")
+        words = mixture.describe(row)
+        if "way" not in found and "exact_bits_per_char" in row:
+            words += f", exact {row['exact_bits_per_char']:.4f}"
+        lines.append(f"  {row['number']:4d}  {words}  {row['heading']}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ the weights, the 5-gram. No chapter validates, so no held-out one decides when t
 import dataclasses
 import json
 import math
+import os
 import shlex
 import time
 from collections.abc import Iterable, Sequence
@@ -71,7 +72,7 @@ def train_folds(
         whose held-out chapters are copies of others. Later: a training that failed.
       Stopped: a training was asked to stop.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     plan = plan_folds(config, overrides, folds=folds)
     _begin(workdir, plan)
     jobs = [
@@ -115,7 +116,7 @@ def train_on(
     Raises:
       UserError: as train_folds; a number that the book does not have, or in both lists.
     """
-    folder = Path(workdir).expanduser()
+    folder = Path(os.path.expanduser(workdir))
     words = words_on(config, overrides, train, test, vocabulary)
     resolved = configs.load_config(config, words)
     book = load_corpus(**configs.book_arguments(resolved))
@@ -302,7 +303,7 @@ def read_record(workdir: str | Path) -> dict[str, Any]:
     Raises:
       UserError: there is none, or it is no such record.
     """
-    path = Path(workdir).expanduser() / RECORD
+    path = Path(os.path.expanduser(workdir)) / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -369,7 +370,7 @@ def open_folds(workdir: str | Path, *, corpus: str | Path | None = None) -> "lis
     """
     from hlm_jax.run import load_run
 
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     record = read_record(workdir)
     folders = _folders(workdir, record["folds"])
     if missing := [folder.name for folder in folders if not (folder / FINISHED).exists()]:

@@ -114,7 +114,7 @@ def load_pretrained(path: str, step: str = "best") -> Pretrained:
     Raises:
       UserError: there is no such model, or it has something that this project's models have not.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{path} is a file: name the folder of a run or of a model of transformers")
     if not folder.is_dir():

@@ -5,6 +5,7 @@ Needs only a checkpoint, and writes nothing. The book is opened when it is first
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def load_run(
     Raises:
       UserError: no such run, or a damaged checkpoint.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     number, params, meta = checkpoint.read(workdir, step)
     config = ConfigDict(meta["config"])
     return Run(
@@ -119,5 +120,5 @@ def load_run(
         step=number,
         config=config,
         meta=meta,
-        corpus=None if corpus is None else Path(corpus).expanduser(),
+        corpus=None if corpus is None else Path(os.path.expanduser(corpus)),
     )

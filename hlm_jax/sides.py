@@ -6,6 +6,7 @@ compared token by token.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def train_sides(
     Raises:
       UserError: as folds.train_folds; a chapter on both sides, or a side with no chapter left.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     book = load_corpus(**configs.book_arguments(configs.load_config(config, overrides)))
     pairs = plan_sides(config, overrides, book, a=a, b=b, folds=folds, workdir=workdir)
     jobs = []

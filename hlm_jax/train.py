@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     args, overrides = with_overrides(parser, argv)
     if args.process_id is not None and not (args.num_processes or args.distributed):
         parser.error("--process_id needs --num_processes and --coordinator_address")
-    args.workdir = Path(args.workdir or Path("runs") / Path(args.config).stem).expanduser()
+    args.workdir = Path(os.path.expanduser(args.workdir or Path("runs") / Path(args.config).stem))
     return args, overrides
 
 

@@ -60,7 +60,7 @@ def look(args: argparse.Namespace, overrides: list[str]) -> None:
     from hlm_jax.measures.leakage import find_leakage, problems, refuse
 
     config = configs.load_config(args.config, overrides)
-    if args.write and list(Path(args.write).expanduser().glob("*")):
+    if args.write and list(Path(os.path.expanduser(args.write)).glob("*")):
         raise UserError(f"--write: {args.write} is not empty: give a new folder")
     book = corpus.load_corpus(**configs.book_arguments(config), strict=False)
     if args.stats:

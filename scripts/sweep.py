@@ -4,6 +4,7 @@ The same command goes on where it was stopped. What a sweep file holds: hlm_jax/
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from hlm_jax import sweep
@@ -22,7 +23,8 @@ def main() -> None:
     add("--workdir", metavar="DIR", help="the sweep's folder (default: runs/sweeps/<file name>)")
     args = parser.parse_args()
     with exit_on_user_error("sweep"):
-        workdir = Path(args.workdir or Path("runs/sweeps") / Path(args.sweep).stem).expanduser()
+        workdir = args.workdir or f"runs/sweeps/{Path(args.sweep).stem}"
+        workdir = Path(os.path.expanduser(workdir))
         jobs = sweep.plan(args.sweep, seeds=args.seeds, runs=args.runs, workdir=workdir)
         sweep.run(jobs, workdir, at_once=args.jobs, report=report)
         print("\n" + (workdir / "table.md").read_text(encoding="utf-8"))

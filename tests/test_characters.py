@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import hlm_jax
+from hlm_jax import evaluation
 from hlm_jax.analysis.surprisal import exact, hypotheses
 from hlm_jax.analysis.surprisal.characters import character_scores
 from hlm_jax.analysis.surprisal.hypotheses import Reader
@@ -431,7 +432,10 @@ def test_a_model_that_learns_gives_probabilities_that_sum_to_one(model):
 
 
 def test_every_token_is_learned_once_and_the_next_text_goes_on(model, monkeypatch):
-    """As by tokens: half a block of the text's own tokens each, a text's last step has the rest."""
+    """Half a block of the text's own tokens each, a text's last step has the rest.
+
+    Without 石: what follows it changes the two bytes before, of which one then is learned twice.
+    """
     windows = []
     read = Learner.read
 
@@ -462,9 +466,31 @@ def test_progress_of_texts_that_are_read_one_after_another(model):
     assert told[-1] == (2 * len(TEXT), 2 * len(TEXT))
 
 
-@pytest.mark.parametrize("words", [["--beam", "2"], ["--adaptive_rate", "1e-4"]])
-def test_a_flag_of_a_score_that_is_not_asked_for_is_refused(script, words):
-    assert script("evaluate", "--workdir", "a", *words).returncode == 2
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--beam", "2"], "--beam is for --exact"),
+        (["--adaptive_rate", "1e-4"], "--adaptive_rate is for --adaptive"),
+        (["--exact", "--beam", "0"], "beam must be at least 1, not 0"),
+        (["--adaptive", "--adaptive_rate", "nan"], "a number from 0 on, not nan"),
+        (["--adaptive", "--adaptive_rate", "inf"], "a number from 0 on, not inf"),
+        (["--adaptive", "--adaptive_rate=-1e-5"], "a number from 0 on, not -1e-05"),
+        (["--adaptive", "--adaptive_rate", "1e30"], "no number: choose another step"),
+        (["--text", "~nobody-of-this-name/text.txt"], "~nobody-of-this-name/text.txt"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused(script, trained, words, why):
+    done = script("evaluate", "--workdir", trained[0], *words)
+    assert done.returncode == 2
+    assert why in done.stderr
+
+
+@pytest.mark.parametrize("run", ["~nobody-of-this-name/run", f"{'a' * 300}", "~nobody/run@3"])
+@pytest.mark.parametrize("flag", ["--workdir", "--ensemble"])
+def test_a_run_that_cannot_be_is_refused_in_one_line(script, flag, run):
+    done = script("evaluate", flag, run)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_an_ensemble_says_which_run_was_trained_on_what_is_scored(script, train, trained, tmp_path):
@@ -481,6 +507,27 @@ def test_an_ensemble_says_which_run_was_trained_on_what_is_scored(script, train,
     assert list(json.loads(done.stdout)["trained_on"].values()) == [[1]]
     same = script("evaluate", *ensemble, trained[0], "--json")
     assert "trained_on" not in json.loads(same.stdout)
+    # Where no weights are fitted, no run is said to be favoured by them.
+    splits = load_run(trained[0]).reference.splits
+    text.write_text("".join(chapter.text for chapter in splits["val"]), encoding="utf-8")
+    done = script("evaluate", *ensemble, other, "--exact", "--learn_weights", "--json")
+    assert "no weights are fitted" in done.stderr
+    assert "the weights favour" not in done.stderr
+    assert "weights_trained_on" not in json.loads(done.stdout)
+
+
+def test_of_a_run_whose_book_is_gone_it_is_not_known_what_it_learned_from(
+    trained, tmp_path, capsys
+):
+    """Of the first run as well, whose own split chooses no text of the user's."""
+    run, text = load_run(trained[0]), tmp_path / "text.txt"
+    text.write_text("宝玉笑道：好妹妹，饶我罢。", encoding="utf-8")
+    run.config.corpus.path = str(tmp_path / "gone.txt")
+    row = evaluation.evaluate([run], text=str(text))
+    assert row["ngram_bits_per_char"] is None
+    assert (
+        f"not known whether {trained[0]} was trained on what is scored" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
@@ -516,4 +563,5 @@ def test_evaluate_exact(script, train, trained, tmp_path):
     assert "--exact" in done.stderr
     done = script("evaluate", "--workdir", trained[0], "--text", text, "--exact", "--per_chapter")
     assert "  exact: " in done.stdout
+    assert f", exact {exact['bits_per_char']:.4f}" in done.stdout.splitlines()[-1]
     assert "neglected" in done.stdout

@@ -255,6 +255,18 @@ def test_scores_stand_beside_both_baselines(run_with_extra, script):
         assert f"{row[name]:.4f}, ratio {row['bits_per_char'] / row[name]:.4f}" in said
 
 
+def test_a_text_from_a_further_text_was_trained_on(run_with_extra, edition, script, tmp_path):
+    workdir, _ = run_with_extra
+    path = written(tmp_path / "passage.txt", edition.chapters[22].text[100:500])
+    done = script("evaluate", "--workdir", workdir, "--text", path, "--json")
+    assert "learned from the text that is scored (more, chapter 23)" in done.stderr
+    assert list(json.loads(done.stdout)["trained_on"].values()) == [[1]]
+    path = written(tmp_path / "other.txt", edition.chapters[70].text[100:500])
+    done = script("evaluate", "--workdir", workdir, "--text", path, "--json")
+    assert "TRAINED ON" not in done.stderr
+    assert "trained_on" not in json.loads(done.stdout)
+
+
 @pytest.mark.slow
 def test_a_further_text_that_is_gone_costs_one_note(run_with_extra, extra_file, script, tmp_path):
     workdir, _ = run_with_extra

@@ -91,6 +91,12 @@ def test_the_order_is_told_from_its_violations(room, source, wrong):
     assert violations(room, source) == wrong
 
 
+def test_an_unknown_user_s_home_is_a_path_that_is_not_there():
+    """Path.expanduser raises a RuntimeError for ~nobody; os.path.expanduser leaves it as it is."""
+    for path in [*PACKAGE.rglob("*.py"), *(REPO / "scripts").glob("*.py")]:
+        assert ".expanduser()" not in path.read_text(encoding="utf-8"), path
+
+
 def test_the_book_loads_no_jax():
     names = [
         ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")

@@ -212,27 +212,25 @@ def test_weights_join_every_way(members):
 
 @pytest.mark.parametrize("scored", [0, 1, 2])
 def test_weights_for_a_validation_text_never_see_it(members, scored):
-    """Another text in its place leaves the weights as they are: its cost by them is the same.
-
-    Held against weights that have seen it, which are others.
-    """
+    """They are those of the other validation texts; one more text would change them."""
     texts = ["abcabcabcabcxyz", "xyzabcyyyyyyyy", "abcbcbcbcbcbca"]
     training = ["abcabcabc"] * 9
-    other = [*texts[:scored], "klmnoklmnoklmno", *texts[scored + 1 :]]
+    without = [text for i, text in enumerate(texts) if i != scored]
 
     def costs(validation):
         ngram = NgramMixture(training, validation)
         ways = mixture.evaluate(members, texts, ngram=ngram, learn_on=validation)
         return {name: way.scores[scored] for name, way in ways.items()}
 
-    own, replaced = costs(texts), costs([t for i, t in enumerate(texts) if i != scored])
-    seen = costs(other)
+    own, of_others, of_more = costs(texts), costs(without), costs([*without, "klmnoklmnoklmno"])
     for name in ("log-linear", "n-gram of tokens"):
-        assert own[name].nats == pytest.approx(replaced[name].nats, rel=1e-6)
-        assert own[name].nats != pytest.approx(seen[name].nats, rel=1e-4)
+        assert own[name].nats == pytest.approx(of_others[name].nats, rel=1e-6)
+        assert own[name].nats != pytest.approx(of_more[name].nats, rel=1e-4)
     assert fitting_texts(texts[scored], texts) == tuple(i for i in range(3) if i != scored)
     assert fitting_texts(f"z{texts[scored]}z", texts) == fitting_texts(texts[scored], texts)
     assert fitting_texts(texts[scored][2:9], texts) == fitting_texts(texts[scored], texts)
+    # A file ends with a line end, wherever in a chapter it was cut.
+    assert fitting_texts(f"{texts[scored][2:9]}\n", texts) == fitting_texts(texts[scored], texts)
     assert fitting_texts("qqq", texts) == (0, 1, 2)
 
 

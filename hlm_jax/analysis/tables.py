@@ -55,7 +55,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
       UserError: the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def check_place(path: str | Path) -> None:
     Raises:
       UserError: it is a folder, or the folder above it is none or may not be written to.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         raise UserError(f"{path}: cannot be written (Is a directory)")
     above = path.absolute().parent

@@ -6,6 +6,7 @@ files are, and a prompt has their layout and script. Knows nothing of tokens.
 
 import dataclasses
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def load_corpus(
     if path.endswith(SUFFIX):
         cut = Cut(read_given(path), "given", {}, (), ())
         return _corpus(Path(path).name.removesuffix(SUFFIX), {"path": path}, {}, "", cut, [], [])
-    raw = editions.read_source(Path(path).expanduser()) if path else None
+    raw = editions.read_source(Path(os.path.expanduser(path))) if path else None
     if not path or raw is not None:
         return _edition(raw, edition, revision, cache_dir, convert, parts, write_cache)
     source = read_source(path)
@@ -129,7 +130,7 @@ def _edition(
             raise CorpusError(
                 f"unknown edition {edition!r}: use {EDITION}, or --config.corpus.path=BOOK.txt"
             )
-        raw = editions.fetch(Path(cache_dir).expanduser() / EDITION, write_cache=write_cache)
+        raw = editions.fetch(Path(os.path.expanduser(cache_dir)) / EDITION, write_cache=write_cache)
     text, cleaning = editions.clean(raw, revision)
     text, layout = _clean(text, convert)
     cut = cut_book([TextFile(EDITION, text)], heading="", parts=parts)
@@ -204,7 +205,7 @@ def write_chapters(book: Corpus, folder: str | Path) -> Path:
     Raises:
       CorpusError: the folder has files already, or cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     width = max(3, len(str(max((chapter.number for chapter in book.chapters), default=0))))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Further texts beside the book: read and cleaned like it, trained on and never scored."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def load_extra(
     for path in paths:
         if not path:
             raise CorpusError("corpus.extra: an empty path: name a file or a folder")
-        place = Path(path).expanduser().resolve()
+        place = Path(os.path.expanduser(path)).resolve()
         if place in places:
             raise CorpusError(f"corpus.extra names {path} twice: give every text once")
         places[place] = path
@@ -73,7 +74,7 @@ def _load(path: str, convert: str, drop_brackets: str, parts: int) -> Corpus:
         if line != book.problem and "are held out" not in line
     ]
     # The edition's own text states no path.
-    source = {"path": str(Path(path).expanduser().resolve())} | book.report["source"]
+    source = {"path": str(Path(os.path.expanduser(path)).resolve())} | book.report["source"]
     report = book.report | {"source": source, "warnings": kept}
     return dataclasses.replace(book, report=report, problem="")
 

@@ -79,7 +79,7 @@ def read_text(path: str | Path) -> str:
     Raises:
       CorpusError: missing, empty, damaged, or in an unknown format or encoding.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     content = _content(_bytes(path), path, path.name)
     for note in _together(content.notes):
         warnings.warn(note, stacklevel=2)
@@ -100,7 +100,7 @@ def read_source(path: str | Path) -> Source:
     Raises:
       CorpusError: as read_text; also a folder without text.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not _is_folder(path):
         content = _content(_bytes(path), path, path.name)
         return _source(path.absolute().stem, path, [content], [], [], {})

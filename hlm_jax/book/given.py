@@ -20,7 +20,7 @@ def write_given(chapters: Iterable[Chapter], path: str | Path) -> Path:
     Raises:
       CorpusError: it cannot be written.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     path = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
     partial = path.with_name(path.name + ".partial")
     rows = [[chapter.number, chapter.heading, chapter.text] for chapter in chapters]
@@ -40,7 +40,7 @@ def read_given(path: str | Path) -> tuple[Chapter, ...]:
       CorpusError: it cannot be read, has no chapters or a number twice, or an empty text.
     """
     try:
-        rows = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))[_KEY]
+        rows = json.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))[_KEY]
         chapters = tuple(Chapter(int(n), str(heading), str(text)) for n, heading, text in rows)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error

@@ -16,7 +16,7 @@ def check_out(out: str | Path) -> Path:
     Raises:
       UserError: it holds something, or is no folder.
     """
-    out = Path(out).expanduser().absolute()
+    out = Path(os.path.expanduser(out)).absolute()
     try:
         if out.is_dir() and any(out.iterdir()):
             raise UserError(f"{out} is not empty: name a new folder, or remove what it holds")

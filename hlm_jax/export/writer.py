@@ -1,5 +1,6 @@
 """One export from beginning to end: a run to a folder with its card."""
 
+import os
 from pathlib import Path
 
 from hlm_jax.errors import UserError
@@ -70,7 +71,7 @@ def export(
             run, format=format, dtype=dtype, file=file, licence=licence, recitation=measured
         )
         (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
-    return Path(out).expanduser() / file
+    return Path(os.path.expanduser(out)) / file
 
 
 def _recitation(run: Run) -> Recitation:

@@ -1,8 +1,8 @@
 """Several models as one: averaged probabilities, and log-linear mixtures with an n-gram model.
 
 Probabilities are those of tokens, where the models share a tokenizer, or of characters. Weights
-depend on other texts alone, never on the token. So a mixture's probabilities sum to 1, and its bits
-per character can be compared with any other model's.
+are fitted on other texts, and are the same for every token. So a mixture's probabilities sum to 1,
+and its bits per character can be compared with any other model's.
 """
 
 import dataclasses
@@ -121,7 +121,8 @@ def evaluate(
 
     Weights are fitted on validation texts. Those for a text are fitted on the validation texts
     without it (cross-fitting), so a validation chapter is scored by weights that have not seen it.
-    With adaptive scores the models themselves have read the chapters in their order.
+    With adaptive scores the models read the chapters in their order: the weights for a chapter are
+    fitted on the others, the later ones as read by models that have learned from it.
 
     Args:
       members, texts: as ensemble_nats.
@@ -183,9 +184,10 @@ def fitted_on(
 def fitting_texts(text: str, validation: Sequence[str]) -> tuple[int, ...]:
     """Which of the validation texts the weights for `text` may be fitted on: their places.
 
-    All those that neither are a part of it nor have it as a part.
+    All those that neither are a part of it nor have it as a part, ends of lines aside.
     """
-    return tuple(i for i, other in enumerate(validation) if other not in text and text not in other)
+    text, others = text.strip(), [other.strip() for other in validation]
+    return tuple(i for i, other in enumerate(others) if other not in text and text not in other)
 
 
 def can_cross_fit(texts: Sequence[str], validation: Sequence[str]) -> bool:

@@ -172,6 +172,20 @@ class Reference:
         text, chapter = places[number]
         return f"{text.name}, chapter {chapter.number}"
 
+    def extra_source(self, text: str) -> str:
+        """Which chapter of the further texts a text is copied from by more than half, else "".
+
+        Raises:
+          UserError: as `extra`.
+        """
+        if self.extra_overlap_index is None:
+            return ""
+        overlap = self.extra_overlap_index.measure(text)
+        if overlap.copied_fraction <= 0.5:
+            return ""
+        longest = max(overlap.longest, key=lambda span: span.end - span.start)
+        return self.extra_place(longest.chapter)
+
     @functools.cached_property
     def extra_human_overlap(self) -> Overlap | None:
         """The overlap of the validation chapters with the further texts; None without either."""

@@ -116,9 +116,9 @@ def each(
             )
         return [*given] if len(given) > 1 else [given[0] if given else default] * len(workdirs)
 
-    books = [Path(book).expanduser() for book in corpora]
+    books = [Path(os.path.expanduser(book)) for book in corpora]
     of_runs = spread("step", steps, "best"), spread("corpus", books, None)
-    return list(zip([Path(w).expanduser() for w in workdirs], *of_runs, strict=True))
+    return list(zip([Path(os.path.expanduser(w)) for w in workdirs], *of_runs, strict=True))
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 
 import jax
@@ -41,7 +42,7 @@ def train(config: ConfigDict, workdir: str | Path, *, stop: StopRequest | None =
     """
     configs.check(config)
     config = configs.settled(config)
-    workdir = Path(workdir).expanduser()
+    workdir = Path(os.path.expanduser(workdir))
     keep_compiled_programs(workdir)
     with locked(workdir), leaving_a_broken_group(workdir), Journal(workdir) as journal:
         start = Start.of(workdir, config)

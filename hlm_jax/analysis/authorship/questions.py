@@ -5,6 +5,7 @@ row, and a control is another division of the same rows.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def read_sides(config: str, overrides: Sequence[str], text: str | None, a: str, 
     Raises:
       UserError: chapters that the book lacks or that stand on both sides, or too few of them.
     """
-    if text is None and Path(a).expanduser().exists() and Path(b).expanduser().exists():
+    if text is None and all(os.path.exists(os.path.expanduser(side)) for side in (a, b)):
         return _two_folders(a, b)
     for side, words in (("--a", a), ("--b", b)):
         if not re.fullmatch(r"[0-9,\s–-]+", words):
@@ -239,7 +240,7 @@ def controls_of(
             rng = np.random.default_rng(0)
             halves = [rng.permutation(everything) < len(everything) // 2 for _ in range(draws)]
             found[word] = [divide(word, everything, half, folds) for half in halves]
-        elif Path(word).expanduser().exists():
+        elif Path(os.path.expanduser(word)).exists():
             continue
         elif "/" in word:
             sides = [
@@ -272,7 +273,7 @@ def book_controls(words: Sequence[str], folds: int) -> dict[str, tuple[list[str]
     """
     found = {}
     for word in words:
-        path = Path(word).expanduser()
+        path = Path(os.path.expanduser(word))
         if word in CONTROLS or not path.exists():
             continue
         strings = [chapter.text for chapter in read_chapters(str(path))]

@@ -6,6 +6,7 @@ reads a table by `t(read.table(FILE))`: samples in columns, features in rows, th
 shorter than the rows, fields between white space, strings in double quotes.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def write_stylo(
     Raises:
       UserError: the folder's corpus/ has other files, or cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     width = max(3, len(str(max(chapter.number for chapter in chapters))))
     names = [
         f"{group}_{chapter.number:0{width}d}"

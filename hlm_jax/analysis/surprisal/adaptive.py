@@ -1,7 +1,8 @@
 """A model that learns from a text while it is read by characters (dynamic evaluation).
 
 Krause et al., arXiv 1709.07432. A step is taken on every half block of new tokens of what has been
-read. What comes after them plays no part: not in the weights, nor in where tokens end.
+read. What comes after them plays no part: not in the weights, nor in where tokens end. Where later
+characters change earlier tokens, a few characters are learned twice.
 """
 
 from typing import Protocol
@@ -41,7 +42,7 @@ class AdaptiveModel:
     def update(self, search: Search) -> Params:
         """The parameters to read on with."""
         if self._due <= search.done < search.size:
-            # The last token may yet grow.
+            # What comes next may make the last token longer: it waits.
             new = self._learn(search.text[: search.done], 1, self._half)
             self._due = search.done + self._half - new
         return self.params

@@ -83,9 +83,8 @@ def character_scores(
 ) -> list[CharacterScores]:
     """The scores of every text, each read like a chapter, from its beginning.
 
-    With `adaptive_rate` the model learns from what it has read, as `adaptive_token_nats` does: it
-    takes an Adam step on every half block of new tokens. Texts are then read one after another,
-    which takes several times as long.
+    With `adaptive_rate` the model learns from what it has read: it takes an Adam step on every half
+    block of new tokens. Texts are then read one after another, which takes several times as long.
 
     Args:
       texts: taken as they are: clean and convert them first, as the training text was.

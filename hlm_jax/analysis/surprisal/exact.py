@@ -29,6 +29,7 @@ def evaluate(
 
     Args:
       models: their tokenizers may differ.
+      beam, progress: as character_scores. Every model tells its progress anew.
       ngram: where given, a character n-gram model is mixed in as well.
       learn_on: validation texts; where given, also with weights of the models fitted on them.
       adaptive_rate: where given, scores of models that learn as they read are computed as well.
