@@ -107,7 +107,7 @@ def go(page, url, **words):
 
 def written(page):
     """The text below the prompt, when the server has finished."""
-    page.wait_for_selector("#written .token")
+    page.wait_for_selector("#written .token", state="attached")
     page.wait_for_selector("#stop:disabled")
     return "".join(page.locator("#written .token").all_text_contents())
 

@@ -116,7 +116,7 @@ def test_escape_stops_what_is_written(site, tab, models):
     engine = next(iter(models.values())).engine
     go(tab, site.url, panel="write", prompt="黛玉", max_tokens=4000)
     tab.click("#go")
-    tab.wait_for_selector("#written .token")
+    tab.wait_for_selector("#written .token", state="attached")
     tab.keyboard.press("Escape")
     tab.wait_for_selector("#stop:disabled")
     assert "Stopped" in tab.locator("#write-status").inner_text()
@@ -234,7 +234,8 @@ def test_a_server_that_goes_away_is_a_sentence(another, tab, models):
     leaving = another(models)
     go(tab, leaving.url, panel="write", prompt="宝玉", max_tokens=4000)
     tab.click("#go")
-    tab.wait_for_selector("#written .token")
+    # The first token may be a part of a character: it has no text, so it is not visible.
+    tab.wait_for_selector("#written .token", state="attached")
     leaving.close()
     tab.wait_for_selector("#trouble:not([hidden])")
     assert "The server does not answer" in tab.locator("#trouble").inner_text()
