@@ -255,6 +255,7 @@ def test_scores_stand_beside_both_baselines(run_with_extra, script):
         assert f"{row[name]:.4f}, ratio {row['bits_per_char'] / row[name]:.4f}" in said
 
 
+@pytest.mark.slow
 def test_a_text_from_a_further_text_was_trained_on(run_with_extra, edition, script, tmp_path):
     workdir, _ = run_with_extra
     path = written(tmp_path / "passage.txt", edition.chapters[22].text[100:500])
