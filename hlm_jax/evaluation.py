@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hlm_jax import cli
-from hlm_jax.analysis.surprisal import exact, progress_bar
+from hlm_jax.analysis.surprisal import exact
 from hlm_jax.analysis.tables import shown
 from hlm_jax.errors import UserError
 from hlm_jax.measures import mixture
+from hlm_jax.measures.progress import progress_bar
+from hlm_jax.measures.readings import with_other_tokenizer
 from hlm_jax.measures.score import Score, total
 from hlm_jax.run import Run
 
@@ -94,8 +96,9 @@ def evaluate(
         "ngram": ngram,
         "learn_on": learn_on,
     }
-    if beam is None or mixture.share_tokenizer(runs):
-        ways = mixture.evaluate(runs, texts, **options)
+    if beam is None or not with_other_tokenizer(runs):
+        with progress_bar("by tokens") as progress:
+            ways = mixture.evaluate(runs, texts, progress=progress, **options)
     if beam is not None:
         with progress_bar("by characters") as progress:
             found, about = exact.evaluate(runs, texts, beam=beam, progress=progress, **options)

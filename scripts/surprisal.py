@@ -101,7 +101,8 @@ def surprisal(args: argparse.Namespace) -> None:
 
 
 def run_table(args: argparse.Namespace):
-    from hlm_jax.analysis.surprisal import documents_of, progress_bar, surprisal_table
+    from hlm_jax.analysis.surprisal import documents_of, surprisal_table
+    from hlm_jax.measures.progress import progress_bar
 
     run = cli.open_run(args)
     reference = cli.reference_or_note(run) if args.text else run.reference
@@ -115,9 +116,9 @@ def run_table(args: argparse.Namespace):
 
 
 def fold_table(args: argparse.Namespace):
-    from hlm_jax.analysis.surprisal import progress_bar
     from hlm_jax.analysis.surprisal.crossfit import cross_fitted
     from hlm_jax.folds import open_folds
+    from hlm_jax.measures.progress import progress_bar
 
     runs = open_folds(args.folds, corpus=args.corpus)
     with progress_bar("scoring") as progress:

@@ -366,9 +366,17 @@ def test_exact_scores_of_models_and_an_ngram_model_are_a_distribution(models):
     texts = [f"梦梦楼{char}" for char in "红楼梦\n石"]
     costs = {}
     for text in texts:
+        told = []
         ways, about = exact.evaluate(
-            members, [text[:-1], text], ngram=ngram, learn_on=validation, adaptive_rate=0.01
+            members,
+            [text[:-1], text],
+            ngram=ngram,
+            learn_on=validation,
+            adaptive_rate=0.01,
+            progress=lambda *at, told=told: told.append(at),
         )
+        assert told == sorted(told)
+        assert told[-1] == (84, 84)  # both models read all 21 characters twice
         for name, way in ways.items():
             before, whole = way.scores
             costs.setdefault(name, []).append(np.exp(before.nats - whole.nats))

@@ -115,7 +115,17 @@ def test_an_ensemble_averages_probabilities(members):
 
 def test_every_way_of_scoring_has_its_name(members):
     ngram = NgramMixture(training=["abcabcabc"] * 9, validation=TEXTS)
-    ways = mixture.evaluate(members[:1], TEXTS, adaptive_rate=0.01, ngram=ngram)
+    told = []
+    ways = mixture.evaluate(
+        members[:1],
+        TEXTS,
+        adaptive_rate=0.01,
+        ngram=ngram,
+        progress=lambda *at: told.append(at),
+    )
+    assert told == sorted(told)
+    assert told[-1] == (42, 42)  # the texts' 21 characters, as the models stay and as they learn
+    assert (21, 42) in told
     weights = {"n-gram of tokens": 2, "adaptive + n-gram of tokens": 3}  # one of them learns
     assert list(ways) == ["", "adaptive", *weights]
     for name, way in ways.items():

@@ -14,6 +14,7 @@ import numpy as np
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey, Learner
 from hlm_jax.measures.pool import Predictions, fit_weights, pooled_nats
+from hlm_jax.measures.progress import Progress, stages
 from hlm_jax.measures.readings import (
     EXPECTED,
     Counts,
@@ -116,6 +117,7 @@ def evaluate(
     adaptive_rate: float | None = None,
     ngram: NgramMixture | None = None,
     learn_on: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Way]:
     """Scores of every text, by every way of scoring.
 
@@ -133,6 +135,7 @@ def evaluate(
       learn_on: validation texts; where given, plain and adaptive scores are computed by a
         log-linear mixture of the members as well. Of one member it is a power of its probabilities:
         1 / a temperature.
+      progress: told how far the models have read, of all that they read.
 
     Returns:
       The ways by name: "" for the mean of the probabilities, "adaptive", "log-linear", "n-gram of
@@ -146,19 +149,22 @@ def evaluate(
     fits = bool(validation)
     counts = Counts(shared_tokenizer(members), ngram.training) if ngram else None
     rows = [fitting_texts(text, validation) for text in texts]
+    lists = [texts, *([validation] if validation and validation != list(texts) else [])]
+    ways = {"": None} | ({} if adaptive_rate is None else {"adaptive": adaptive_rate})
+    stage = stages(progress, [sum(map(len, some)) for some in lists] * len(ways))
     found: list[dict[str, Way]] = [{}, {}, {}]  # in the order in which they are returned
-    for way, rate in {"": None, "adaptive": adaptive_rate}.items():
-        if way and rate is None:
-            continue
-        own = read(members, texts, rate, counts=counts, expected=fits)
-        same = validation == list(texts)
-        other = own if same else read(members, validation, rate, counts=counts, expected=fits)
+    for way, rate in ways.items():
+        own, *rest = [
+            read(members, some, rate, counts=counts, expected=fits, progress=next(stage))
+            for some in lists
+        ]
+        other = rest[0] if rest else own
         found[0][way] = Way(scores([_mean(one, len(members)) for one in own], texts))
         if learn_on is not None:
             found[1][_joined(way, "log-linear")] = _pooled(own, other, rows, texts, len(members))
         if counts:
             found[2][_joined(way, "n-gram of tokens")] = _pooled(own, other, rows, texts)
-        del own, other  # their files, before further ones are written
+        del own, other, rest  # their files, before further ones are written
     return found[0] | found[1] | found[2]
 
 
@@ -306,11 +312,6 @@ def describe(row: dict[str, Any]) -> str:
     if "neglected" in row:
         words.append(f"neglected {row['neglected']:.1e} and merged {row['merged']:.1e} a character")
     return ", ".join(words)
-
-
-def share_tokenizer(members: Sequence[Member]) -> bool:
-    """Whether all members have the same tokenizer."""
-    return len({member.tokenizer.fingerprint for member in members}) == 1
 
 
 def _pooled(

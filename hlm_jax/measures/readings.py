@@ -12,6 +12,7 @@ import numpy as np
 from hlm_jax.errors import UserError
 from hlm_jax.measures.ngram import KneserNey, Learner
 from hlm_jax.measures.pool import Predictions
+from hlm_jax.measures.progress import Progress, stages
 from hlm_jax.measures.rowfile import row_file
 from hlm_jax.measures.score import encode
 from hlm_jax.measures.weights import Nats
@@ -67,10 +68,8 @@ class Counts:
 
     def log_probabilities(
         self, sequences: Sequence[Sequence[int]], *, learns: bool
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        """Yields (nats, natural logarithms of all probabilities [V]) of every token.
-
-        Of the tokens after the first one of a sequence, which separates chapters.
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Member.log_probabilities of the n-gram model, a token a part.
 
         Args:
           learns: whether it counts what it has read.
@@ -78,7 +77,7 @@ class Counts:
         learner = Learner(self._model, counts=learns)
         for ids in sequences:
             for p, row in learner.distributions(ids[1:], self._alphabet):
-                yield -float(np.log(p)), np.log(row)
+                yield np.array([-np.log(p)]), np.log(row)[None]
 
 
 def read(
@@ -88,6 +87,7 @@ def read(
     *,
     counts: Counts | None = None,
     expected: bool = False,
+    progress: Progress | None = None,
 ) -> list[Reading]:
     """Every text as the models read it, each from its own beginning, like a chapter.
 
@@ -97,36 +97,40 @@ def read(
       counts: the n-gram model; None for none. Where the models learn, there is also one that counts
         what it has scored.
       expected: whether to keep what the models expected, in temporary files.
+      progress: told how many tokens have been read, each by one model after another.
 
     Raises:
       UserError: no member, different tokenizers, or an empty text; no room for the files.
     """
     tokenizer = shared_tokenizer(members)
     sequences = encode(tokenizer, texts)
-    if not expected:
-        if adaptive_rate is None:
-            nats = [member.token_nats(sequences) for member in members]
-        else:
-            nats = [member.adaptive_token_nats(sequences, adaptive_rate) for member in members]
-        return [Reading(of, None) for of in zip(*nats, strict=True)]
     ends = np.cumsum([len(ids) - 1 for ids in sequences])
+    total = sum(len(ids) - 1 for ids in sequences)
+    n_grams = learning(adaptive_rate is not None) if counts and expected else ()
+    stage = stages(progress, [total] * (len(members) + len(n_grams)))
+    if not expected:
+        nats = []
+        for member, told in zip(members, stage, strict=True):
+            if adaptive_rate is None:
+                nats.append(member.token_nats(sequences))
+            else:
+                nats.append(member.adaptive_token_nats(sequences, adaptive_rate))
+            told(1, 1)
+        return [Reading(of, None) for of in zip(*nats, strict=True)]
     width = tokenizer.vocab_size
     models, costs = [], []
-    for member in members:
-        table_TV, cost_T, done = row_file(ends[-1], width, EXPECTED), np.zeros(ends[-1]), 0
-        for nats_T, rows_TV in member.log_probabilities(sequences, adaptive_rate):
+    by_parts = [member.log_probabilities(sequences, adaptive_rate) for member in members]
+    if counts:
+        by_parts += [counts.log_probabilities(sequences, learns=learns) for learns in n_grams]
+    for parts, told in zip(by_parts, stage, strict=True):
+        table_TV, cost_T, done = row_file(total, width, EXPECTED), np.zeros(total), 0
+        for nats_T, rows_TV in parts:
             part = slice(done, done := done + len(nats_T))
             cost_T[part] = nats_T
             table_TV[part] = rows_TV[:, :width]  # a model may have columns beyond the vocabulary
+            told(done, total)
         costs.append(np.split(cost_T, ends[:-1]))
         models.append(np.split(table_TV, ends[:-1]))
-    if counts:
-        for learns in learning(adaptive_rate is not None):
-            table_TV, cost_T = row_file(ends[-1], width, EXPECTED), np.zeros(ends[-1])
-            for i, (cost, row_V) in enumerate(counts.log_probabilities(sequences, learns=learns)):
-                cost_T[i], table_TV[i] = cost, row_V
-            costs.append(np.split(cost_T, ends[:-1]))
-            models.append(np.split(table_TV, ends[:-1]))
     return [
         Reading(of, Predictions(expected_by, np.asarray(ids[1:])))
         for of, expected_by, ids in zip(
@@ -157,11 +161,15 @@ def shared_tokenizer(members: Sequence[Member]) -> Any:
     """
     if not members:
         raise UserError("an ensemble needs at least one model")
-    first, *others = members
-    for number, other in enumerate(others, start=2):
-        if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
-            raise UserError(
-                f"model {number} of the ensemble has another tokenizer than model 1: "
-                "their tokens' probabilities cannot be averaged, those of characters can (--exact)"
-            )
-    return first.tokenizer
+    for number in with_other_tokenizer(members):
+        raise UserError(
+            f"model {number} of the ensemble has another tokenizer than model 1: "
+            "their tokens' probabilities cannot be averaged, those of characters can (--exact)"
+        )
+    return members[0].tokenizer
+
+
+def with_other_tokenizer(members: Sequence[Member]) -> list[int]:
+    """The numbers, from 1, of members with another tokenizer than the first."""
+    prints = [member.tokenizer.fingerprint for member in members]
+    return [number for number, one in enumerate(prints, start=1) if one != prints[0]]

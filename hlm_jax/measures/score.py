@@ -19,6 +19,7 @@ import optax
 
 from hlm_jax.book.tokenizer import BaseTokenizer
 from hlm_jax.errors import UserError
+from hlm_jax.measures.progress import Progress
 from hlm_jax.model.gpt import GPT
 from hlm_jax.model.losses import token_losses
 from hlm_jax.model.shape import Params
@@ -213,7 +214,7 @@ class Evaluator:
         *,
         top: int = 0,
         stride: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Details]:
         """The Details of every sequence; at the default stride their nats are those of token_nats.
 

@@ -7,8 +7,7 @@ docs/surprisal.md describes the columns and how to use them.
 import functools
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures.ngram import KneserNey
 from hlm_jax.measures.overlap import SPAN, OverlapIndex
+from hlm_jax.measures.progress import Progress
 from hlm_jax.measures.reference import Reference
 from hlm_jax.measures.score import encode
 from hlm_jax.run import SPLITS, Run
@@ -42,7 +42,6 @@ __all__ = ["COLUMNS", "Document", "SurprisalTable", "documents_of", "joined", "s
 UNITS = ("token", "char")
 KINDS = ("neglected", "merged")  # what the search over segmentations leaves out
 NO_BOOK = "without the model's book the columns of counts, copies and splits are empty"
-Progress = Callable[[int, int], None]  # told how many windows are done, of how many
 
 
 def surprisal_table(
@@ -360,19 +359,3 @@ def joined(tables: Sequence[SurprisalTable]) -> SurprisalTable:
         {name: chain([table.characters[name] for table in tables]) for name in first.characters},
         list(dict.fromkeys(note for table in tables for note in table.notes)),
     )
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal; elsewhere nothing is shown."""
-    import tqdm
-
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    bar = tqdm.tqdm(desc=what, bar_format=form, disable=None, dynamic_ncols=True)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    with bar:
-        yield show

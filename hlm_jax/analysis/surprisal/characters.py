@@ -19,7 +19,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from hlm_jax.analysis.surprisal.hypotheses import Node, Request, read_all
 from hlm_jax.analysis.surprisal.vocabulary import BYTES, Vocabulary
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
+from hlm_jax.measures.progress import Progress
 from hlm_jax.measures.readings import EXPECTED, with_rest
 from hlm_jax.measures.rowfile import row_file
 
@@ -79,7 +80,7 @@ def character_scores(
     top: int = 0,
     alphabet: Sequence[str] | None = None,
     adaptive_rate: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[CharacterScores]:
     """The scores of every text, each read like a chapter, from its beginning.
 

@@ -4,13 +4,12 @@ Takes the runs of some folds (hlm_jax/folds.py): every chapter is held out by on
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hlm_jax.analysis.books import select
 from hlm_jax.analysis.surprisal import (
     Document,
-    Progress,
     SurprisalTable,
     joined,
     surprisal_table,
@@ -18,9 +17,10 @@ from hlm_jax.analysis.surprisal import (
 from hlm_jax.analysis.tables import shown
 from hlm_jax.book.corpus import Chapter
 from hlm_jax.errors import UserError
+from hlm_jax.measures.progress import Progress, stages
 from hlm_jax.run import Run
 
-TOLD = 1000  # windows of each stage of the bar, whatever their true number
+TOLD = 1000  # parts of each stage of the bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +71,7 @@ def cross_fitted(
             held_out[chapter.number] = run, chapter
     book = [held_out[number][1] for number in sorted(held_out)]
     wanted = [chapter.number for chapter in (select(book, chapters) if chapters else book)]
-    stages = 2 * len(runs)
-
-    def stage(number: int) -> Progress:
-        def show(done: int, total: int) -> None:
-            if progress:
-                progress(number * TOLD + TOLD * done // max(1, total), stages * TOLD)
-
-        return show
-
+    stage = list(stages(progress, 2 * len(runs) * [TOLD]))
     tables: dict[int, SurprisalTable] = {}
     for k, run in enumerate(runs):
         own = [held_out[number][1] for number in wanted if held_out[number][0] is run]
@@ -93,7 +85,7 @@ def cross_fitted(
             top=top,
             stride=stride,
             reference=run.reference,
-            progress=stage(k),
+            progress=stage[k],
         )
         tables |= {d.documents[0].chapter: d for d in part.by_document()}
     table = joined([tables[number] for number in wanted])
@@ -101,7 +93,7 @@ def cross_fitted(
     # With other units or windows the bits of the table are not those of the other models.
     plain = unit == "token" and stride is None
     known = {row["chapter"]: row["bits_per_char"] for row in rows} if plain else {}
-    costs = _costs(runs, [held_out[number][1] for number in wanted], known, stage)
+    costs = _costs(runs, [held_out[number][1] for number in wanted], known, stage[len(runs) :])
     return CrossFitted(table, [row | costs[row["chapter"]] for row in rows])
 
 
@@ -109,7 +101,7 @@ def _costs(
     runs: Sequence[Run],
     chapters: Sequence[Chapter],
     outside: dict[int, float],
-    stage: Callable[[int], Progress],
+    stage: Sequence[Progress],
 ) -> dict[int, dict[str, float | None]]:
     """{number: bits_per_char_out, bits_per_char_in, memorised} of each chapter, by its tokens.
 
@@ -127,7 +119,7 @@ def _costs(
                 inside[chapter.number].append(score.bits_per_char)
             else:
                 outside[chapter.number] = score.bits_per_char
-        stage(len(runs) + k)(1, 1)
+        stage[k](1, 1)
     found: dict[int, dict[str, float | None]] = {}
     for number, bits in inside.items():
         mean = sum(bits) / len(bits) if bits else None

@@ -1,7 +1,7 @@
 """Scores of texts by characters: of models, of their mean, and of mixtures with an n-gram model."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hlm_jax.language_model import LanguageModel
 from hlm_jax.measures import mixture
 from hlm_jax.measures.mixture import NgramMixture, Way
 from hlm_jax.measures.pool import Predictions
+from hlm_jax.measures.progress import Progress, stages
 from hlm_jax.measures.readings import Reading
 
 
@@ -23,16 +24,17 @@ def evaluate(
     ngram: NgramMixture | None = None,
     learn_on: Sequence[str] | None = None,
     adaptive_rate: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Way], dict[str, float]]:
     """Scores of texts by characters: of the mean of the models' probabilities, and of mixtures.
 
     Args:
       models: their tokenizers may differ.
-      beam, progress: as character_scores. Every model tells its progress anew.
+      beam: as character_scores.
       ngram: where given, a character n-gram model is mixed in as well.
       learn_on: validation texts; where given, also with weights of the models fitted on them.
       adaptive_rate: where given, scores of models that learn as they read are computed as well.
+      progress: told how far the models have read, of all that they read.
 
     Returns:
       (the ways of measures/mixture.evaluate_characters, means per character over all
@@ -47,6 +49,12 @@ def evaluate(
     alphabet = sorted(set.intersection(*common) - {END, BYTES}) if validation else None
     column = {char: number for number, char in enumerate(alphabet or ())}
 
+    # Side by side, and each once. A model that learns reads either list from its beginning.
+    every = [*texts, *(text for text in validation if text not in texts)]
+    learned = [texts] + ([validation] if validation != list(texts) else [])
+    lists = [every, *(learned if adaptive_rate is not None else [])]
+    stage = stages(progress, [sum(map(len, some)) for some in lists for _ in models])
+
     def read(some: Sequence[str], rate: float | None) -> list[list[CharacterScores]]:
         return [
             character_scores(
@@ -56,7 +64,7 @@ def evaluate(
                 distributions=False,
                 alphabet=alphabet,
                 adaptive_rate=rate,
-                progress=progress,
+                progress=next(stage),
             )
             for model in models
         ]
@@ -69,8 +77,6 @@ def evaluate(
             made.append(Reading([math.log(2) * one.bits for one in by], expected))
         return made
 
-    # Side by side, and each once. A model that learns reads either list from its beginning.
-    every = [*texts, *(text for text in validation if text not in texts)]
     read_of = [dict(zip(every, of, strict=True)) for of in read(every, None)]
     static = [[of[text] for text in texts] for of in read_of]
     other = [[of[text] for text in validation] for of in read_of]

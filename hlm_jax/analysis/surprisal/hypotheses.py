@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hlm_jax.measures.progress import Progress
 from hlm_jax.model.gpt import GPT, Block, GPTConfig, KVCache, init_cache
 from hlm_jax.model.layers import LayerNorm, RMSNorm, einsum
 from hlm_jax.model.mogrifier import Memory, init_memory
@@ -347,7 +348,7 @@ def read_all(
     params: Params,
     columns: np.ndarray,
     searches: Sequence[Search],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     update: Callable[[], Params] | None = None,
 ) -> None:
     """Runs searches side by side until all are done, the largest first.

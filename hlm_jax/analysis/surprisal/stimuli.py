@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hlm_jax.analysis.tables import text_of_cell
 from hlm_jax.book.files import read_text
 from hlm_jax.errors import UserError
 from hlm_jax.language_model import LanguageModel
+from hlm_jax.measures.progress import Progress
 from hlm_jax.measures.reference import Reference
 
 GIVEN = ("item", "condition", "text", "region_start", "region_end")
@@ -117,7 +118,7 @@ def regions(
     unit: str = "token",
     stride: int | None = None,
     reference: Reference | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RegionTable:
     """Scores each text on its own, exactly as it is given, and sums over its regions.
 
