@@ -140,6 +140,8 @@ def resolve_step(workdir: str | Path, step: str | int) -> int:
         raise CheckpointError(
             f"{workdir} holds a chain, not one run: use one of its links, --workdir {links[-1]}"
         )
+    if not steps and not Path(workdir).is_dir():
+        raise CheckpointError(f"there is no folder {workdir}: give the --workdir of a training")
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {workdir}: train first, with "

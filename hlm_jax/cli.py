@@ -48,7 +48,8 @@ def with_overrides(
     args, rest = parser.parse_known_args([word for word in words if word not in overrides])
     if rest:
         parser.error(
-            f"unrecognized argument {rest[0]!r}; config keys are set as --config.section.key=value"
+            f"unrecognized argument {rest[0]!r}: --help names all flags; config keys are set as "
+            "--config.section.key=value"
         )
     return args, [word.removeprefix("--config.") for word in overrides]
 

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from hlm_jax import config as configs
 from hlm_jax.book.corpus import load_corpus
 from hlm_jax.book.splits import split_chapters
-from hlm_jax.errors import UserError
+from hlm_jax.errors import Stopped, UserError
 from hlm_jax.process import FINISHED, Job, Say, make_folder, seconds, train_all, write_text
 from hlm_jax.training.progress import say
 
@@ -90,7 +90,7 @@ def train_chain(
         no validation chapters out; more configs than links; a `workdir` that is a file, holds a run
         or was begun with another config or book; damaged scores of a finished link. Later: a
         training that failed.
-      Stopped: a training was asked to stop.
+      Stopped: a training was asked to stop, or Ctrl-C came while a link was scored.
     """
     workdir = Path(os.path.expanduser(workdir))
     jobs = plan(files, overrides, links=links, workdir=workdir)
@@ -126,7 +126,10 @@ def train_chain(
             write_text(workdir / TABLE, table(rows))
         say(str(rows[jobs.index(job)]))
 
-    train_all(jobs, book.report, say, after, before)
+    try:
+        train_all(jobs, book.report, say, after, before)
+    except KeyboardInterrupt:  # between two trainings: one that runs is asked to save
+        raise Stopped("the chain was interrupted; the same command goes on with it") from None
     return rows[:links]
 
 

@@ -222,7 +222,8 @@ def train_all(
         if not job.finished:
             if before:
                 before(job)
-            say(f"{job.name}: trains in {job.folder}; its output goes to log.txt")
+            verb = "goes on" if (job.folder / "checkpoints").exists() else "trains"
+            say(f"{job.name}: {verb} in {job.folder}; its output goes to log.txt")
 
             def report(steps: int, of: int, name: str = job.name) -> None:
                 say(f"{name}: step {steps} of {of}{clock.left(steps / of)}")

@@ -18,8 +18,9 @@ from pathlib import Path
 # Nearly all of the suite's time is compilation of tiny programs, each of which runs once or twice.
 # Both settings make it quicker: no optimizations, and the older of XLA's two emitters of kernels.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-_FLAGS = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = _FLAGS + " --xla_force_host_platform_device_count=8"
+_OLD_EMITTER = "--xla_cpu_use_fusion_emitters=false"
+_FLAGS = [os.environ.get("XLA_FLAGS", ""), _OLD_EMITTER]
+os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, "--xla_force_host_platform_device_count=8"])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ  # the workers' is that of their parent
 if _OWN_CACHE:
@@ -82,7 +83,7 @@ def book(edition, tmp_path_factory):
 @pytest.fixture(scope="session")
 def environment():
     """The environment of commands that tests start: one device, the session's compiled programs."""
-    return os.environ | {"XLA_FLAGS": _FLAGS, "PYTHONPATH": str(REPO)}
+    return os.environ | {"XLA_FLAGS": _OLD_EMITTER, "PYTHONPATH": str(REPO)}
 
 
 @pytest.fixture(scope="session")

@@ -266,6 +266,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, state, tokenizer, m
 def test_requests_that_cannot_be_met(tmp_path, state, tokenizer):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         checkpoint.read(tmp_path)
+    with pytest.raises(CheckpointError, match=r"there is no folder .*/nope: give the --workdir"):
+        checkpoint.read(tmp_path / "nope")
     saved(tmp_path, state, tokenizer, {3: 6.0, 4: 6.1})
     with pytest.raises(CheckpointError, match=r"no checkpoint at step 9.*there is 3, 4"):
         checkpoint.read(tmp_path, 9)

@@ -11,7 +11,7 @@ from trainer import Trainer
 
 from hlm_jax import checkpoint, distillation, process
 from hlm_jax import config as configs
-from hlm_jax.errors import UserError
+from hlm_jax.errors import Stopped, UserError
 from hlm_jax.measures.mixture import ensemble_nats
 from hlm_jax.measures.score import scores, total
 from hlm_jax.run import load_run
@@ -172,6 +172,16 @@ def test_the_hint_for_a_chain_names_the_newest_link_that_has_a_checkpoint(copied
     shutil.rmtree(copied / "link-1/checkpoints")
     with pytest.raises(UserError, match=r"no checkpoint in .*copied: train first"):
         checkpoint.resolve_step(copied, "best")
+
+
+def test_an_interruption_while_a_link_is_scored_says_how_to_go_on(copied, words, monkeypatch):
+    def scores(*_):
+        raise KeyboardInterrupt
+
+    (copied / "link-2" / distillation.NATS).unlink()
+    monkeypatch.setattr(distillation, "_scores", scores)
+    with pytest.raises(Stopped, match="interrupted; the same command goes on"):
+        go_on(words, copied)
 
 
 def test_a_link_that_learned_from_another_teacher_or_none_is_refused(copied, words):

@@ -132,3 +132,17 @@ def test_the_time_left_counts_down_between_two_steps(tmp_path, monkeypatch):
         said.append(clock.left(part))
     # 60 s for an eighth of all; no step is seen for longer than that gave; a quarter after 1200 s.
     assert said == ["; 7 min left", "; 6 min left", "", "; 60 min left"]
+
+
+def test_what_is_said_of_a_training_that_begins_and_of_one_that_goes_on(tmp_path, monkeypatch):
+    def train(_config, _words, folder, **_):
+        process.make_folder(folder)
+        (folder / "seconds.txt").write_text("3")
+
+    monkeypatch.setattr(process, "train", train)
+    (tmp_path / "a/checkpoints").mkdir(parents=True)
+    jobs = [process.Job(name, tmp_path / name, "a.py", ()) for name in "ab"]
+    said = []
+    process.train_all(jobs, {}, said.append)
+    assert said[0] == f"a: goes on in {tmp_path / 'a'}; its output goes to log.txt"
+    assert said[2] == f"b: trains in {tmp_path / 'b'}; its output goes to log.txt"
