@@ -19,8 +19,8 @@ from pathlib import Path
 # Both settings make it quicker: no optimizations, and the older of XLA's two emitters of kernels.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 _OLD_EMITTER = "--xla_cpu_use_fusion_emitters=false"
-_FLAGS = [os.environ.get("XLA_FLAGS", ""), _OLD_EMITTER]
-os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, "--xla_force_host_platform_device_count=8"])
+_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, _OLD_EMITTER])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ  # the workers' is that of their parent
 if _OWN_CACHE:
